@@ -1,0 +1,94 @@
+"""`decoder: causal`: the probability that the animal runs, from the present frame and what came before."""
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from decoders.checkpoint import Checkpoint, load_checkpoint, resolve
+from decoders.normalise import NormaliserConfig, RunningNormaliser
+from decoders.resample import FrameResampler
+from decoders.runtime import CudaGraphEngine, Engine, OnnxEngine
+from rig.config import DecoderConfig
+from rig.messages import Frame, FrameStream, PredictionStream
+
+if TYPE_CHECKING:
+    from decoders.behavior.model import BehaviorNetwork
+
+KIND = "behavior-cnn-gru"
+
+
+class CausalBehavior:
+    """Live run/rest decoder, see `decoders.protocols.LiveDecoder`."""
+
+    class Config(DecoderConfig):
+        """Tag `causal`."""
+
+        decoder: Literal["causal"]
+        checkpoint: str = "shipped"
+        """File that `rig train behavior` wrote, or shipped: the one for the simulated mouse."""
+        warm_up_s: float = Field(default=3.0, ge=0.0)
+        """Answers are NaN so long, until the running normalisation knows the animal."""
+        device: Literal["cpu", "cuda"] = "cpu"
+
+    def __init__(self, name: str, config: Config) -> None:
+        self._name = name
+        self._config = config
+        self._path = resolve(config.checkpoint, "behavior.npz")
+
+    def load(self, source: FrameStream) -> PredictionStream:
+        """Load the checkpoint; raises `CheckpointError` when it is unreadable or does not fit the camera."""
+        checkpoint = load_checkpoint(self._path, KIND)
+        self._resample = FrameResampler(checkpoint, self._path, source)
+        normaliser = NormaliserConfig(**checkpoint.settings["normaliser"])
+        self._normalise = RunningNormaliser(checkpoint.height_px, checkpoint.width_px, normaliser)
+        self._engine = self._make_engine(checkpoint)
+        self._hidden = np.zeros((1, 1, checkpoint.settings["network"]["hidden"]), np.float32)
+        self._warm_up_frames = math.ceil(self._config.warm_up_s * checkpoint.rate_hz)
+        self._answer = np.array(np.nan, np.float32)
+        return PredictionStream(
+            name=self._name,
+            source=source.name,
+            shape=(),
+            unit="probability",
+            description="probability that the animal runs, from this frame and earlier ones",
+            provenance={"checkpoint": str(self._path), **checkpoint.provenance},
+        )
+
+    def step(self, frame: Frame) -> NDArray[np.float32]:
+        """Probability of running, shape (); NaN while warming up."""
+        pixels = self._resample(frame)
+        if pixels is not None:
+            normalised = self._normalise.step(pixels)
+            logit, self._hidden = self._engine(normalised[None, None], self._hidden)
+            if self._normalise.seen > self._warm_up_frames:
+                self._answer = np.array(probability(float(logit[0])), np.float32)
+        return self._answer
+
+    def _make_engine(self, checkpoint: Checkpoint) -> Engine:
+        if self._config.device == "cpu":
+            return OnnxEngine(checkpoint.arrays["onnx"].tobytes(), self._config.threads, str(self._path))
+        from decoders.behavior.model import Step, step_inputs
+
+        network = load_network(checkpoint)
+        return CudaGraphEngine(Step(network), step_inputs(network.config), str(self._path))
+
+
+def load_network(checkpoint: Checkpoint) -> "BehaviorNetwork":
+    """Rebuild the torch network of a checkpoint, for training, analysis or CUDA; imports torch."""
+    import torch
+
+    from decoders.behavior.model import BehaviorNetwork, NetworkConfig
+
+    sizes = checkpoint.settings["network"]
+    network = BehaviorNetwork(NetworkConfig(**{**sizes, "channels": tuple(sizes["channels"])}))
+    weights = {name: torch.from_numpy(array) for name, array in checkpoint.arrays.items() if name != "onnx"}
+    network.load_state_dict(weights)
+    return network.eval()
+
+
+def probability(logit: float) -> float:
+    """Logistic function that cannot overflow."""
+    return 0.5 * (1.0 + math.tanh(0.5 * logit))

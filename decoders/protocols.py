@@ -1,0 +1,40 @@
+"""What a live decoder is.
+
+A decoder is registered under the entry-point group ``rig.decoders`` by the tag that YAML's ``decoder:`` names. It is a
+class with a pydantic model (a subclass of `rig.config.DecoderConfig`) as its ``Config`` attribute. Importing its
+module must be light, without torch: the engine imports it to check the YAML. It is built in a process of its own
+(`decoders.worker`), and whatever happens to that process, the recording goes on.
+"""
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rig.config import DecoderConfig
+from rig.messages import Frame, FrameStream, PredictionStream
+
+
+@runtime_checkable
+class LiveDecoder(Protocol):
+    """Turns frames into answers, one at a time, never looking ahead."""
+
+    def __init__(self, name: str, config: DecoderConfig) -> None: ...
+
+    def load(self, source: FrameStream) -> PredictionStream:
+        """Load the checkpoint and warm the engine up; called once, before the first frame.
+
+        Raises
+        ------
+        CheckpointError
+            When the checkpoint cannot be read or does not fit the camera's frames.
+        """
+        ...
+
+    def step(self, frame: Frame) -> NDArray[np.float32]:
+        """Decode one frame: values of the described shape, NaN while warming up.
+
+        Called for every frame that was not skipped, in order. The answer may depend on this and earlier frames
+        alone (pixels, index, device ticks, session time), so that a replay gives the same bits.
+        """
+        ...

@@ -1,0 +1,168 @@
+"""The decoder process: frames from the bus to a live decoder, its answers back to the bus.
+
+``python -m decoders.worker FILE.json NAME GENERATION``, with FILE.json a session's description. It ends at the end of
+its camera's stream, on SIGTERM, or when the process that started it is gone. Whatever happens here, the recording
+goes on.
+"""
+
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from decoders.protocols import LiveDecoder
+from rig import registry
+from rig.bus import Bus, Publisher, Subscriber
+from rig.description import SessionDescription
+from rig.errors import BusError, CortexrigError
+from rig.messages import EndOfStream, Event, Frame, Gap, Prediction, PredictionStream
+
+_POLL_S = 0.2  # between checks whether to leave, and repeats of "ready"
+_FLOAT_BYTES = 4
+
+
+class Worker:
+    """One decoder of one session, in its own process.
+
+    Parameters
+    ----------
+    description
+        The session.
+    name
+        Which of its decoders.
+    generation
+        How often it was started before; a restarted decoder has lost its state.
+    """
+
+    def __init__(self, description: SessionDescription, name: str, generation: int, bus: Bus) -> None:
+        self._config = description.config.decoders[name]
+        self._camera = description.frame_stream(self._config.camera)
+        self._clock = description.clock
+        self._name, self._generation, self._bus = name, generation, bus
+        self._parent = os.getppid()
+        self._leaving = False
+        self._decoder: LiveDecoder = registry.load(registry.DECODERS, self._config.decoder)(name, self._config)
+        # followed before it is ready: a frame that comes early waits in the queue
+        self._frames = bus.subscriber(description.feed(name), self._config.queue_frames)
+        self._ready = bus.publisher(f"{name}.ready", 1024)
+        self._answers: Publisher | None = None
+        self._index, self._skipped = 0, 0
+        self._expected: int | None = 0 if generation == 0 else None  # index of the next frame, once known
+
+    def run(self) -> None:
+        """Load the decoder, say so, and decode until there is nothing more to decode or nobody to decode for."""
+        signal.signal(signal.SIGTERM, self._leave)
+        described = self._decoder.load(self._camera)
+        self._answers = self._bus.publisher(self._name, int(np.prod(described.shape)) * _FLOAT_BYTES + 1024)
+        reason = self._follow(described)
+        self._answers.send(EndOfStream(self._name, self._clock.now_ns(), reason))
+
+    def fail(self, text: str) -> None:
+        """Tell the engine why this decoder cannot work."""
+        self._ready.send(Event(self._name, "failed", text, self._clock.now_ns()))
+
+    def close(self) -> None:
+        """Leave the bus; safe twice."""
+        ports: tuple[Publisher | Subscriber | None, ...] = (self._frames, self._ready, self._answers)
+        for port in ports:
+            if port is not None:
+                port.close()
+
+    def _follow(self, described: PredictionStream) -> str:
+        """Decode frame after frame; return why it ended."""
+        ready, started = json.dumps(asdict(described)), False
+        while not self._leaving and os.getppid() == self._parent:
+            if not started:
+                self._ready.send(Event(self._name, "ready", ready, self._clock.now_ns()))
+            message = self._frames.receive(_POLL_S)
+            if isinstance(message, EndOfStream):
+                return message.reason
+            if isinstance(message, Gap):
+                self._account(message.first, message.last + 1)
+            if isinstance(message, Frame):
+                started = True
+                self._decode(message)
+        return "told to end" if self._leaving else "the engine is gone"
+
+    def _decode(self, frame: Frame) -> None:
+        dequeue_ns = self._clock.now_ns()
+        self._account(frame.index, frame.index + 1)
+        skipped, self._skipped = self._skipped, 0
+        inference_start_ns = self._clock.now_ns()
+        values = self._decoder.step(frame)
+        prediction = Prediction(
+            stream=self._name,
+            index=self._index,
+            generation=self._generation,
+            source_index=frame.index,
+            skipped=skipped,
+            values=values,
+            frame_session_ns=frame.session_ns,
+            frame_arrival_ns=frame.arrival_ns,
+            dequeue_ns=dequeue_ns,
+            inference_start_ns=inference_start_ns,
+            inference_end_ns=self._clock.now_ns(),
+        )
+        self._index += 1
+        if self._answers is not None:
+            self._answers.send(prediction)
+
+    def _account(self, first: int, following: int) -> None:
+        """Take note of indices up to `following`, and of those before `first` that were dropped from the queue."""
+        if self._expected is not None:
+            self._skipped += max(first - self._expected, 0)
+        self._expected = following
+
+    def _leave(self, number: int, where: FrameType | None) -> None:
+        self._leaving = True
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a decoder process; returns 0, or 2 after one line on standard error that says what was wrong."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if len(arguments) != 3 or not arguments[2].isdecimal():
+        return _complain("decoders.worker: valid arguments are FILE.json NAME GENERATION")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the engine, which then ends us
+    path, name, generation = arguments
+    try:
+        description = SessionDescription.from_json(Path(path).read_text(encoding="utf-8"))
+        if name not in description.config.decoders:
+            valid = ", ".join(description.config.decoders) or "none is configured"
+            return _complain(f"decoders.worker: no decoder {name!r} in {path}; valid: {valid}")
+        with Bus(description.identifier) as bus:
+            return _run(Worker(description, name, int(generation), bus))
+    except (OSError, ValueError, KeyError, CortexrigError) as error:
+        return _complain(f"decoder {name!r} ({path}): {_one_line(error)}")
+
+
+def _run(worker: Worker) -> int:
+    try:
+        worker.run()
+    except BusError:
+        raise  # there is no bus left to say it on
+    except Exception as error:  # the outer edge of this process: any decoder's fault is handed to the engine
+        worker.fail(_one_line(error))
+        return _complain(f"decoder failed: {_one_line(error)}")
+    finally:
+        worker.close()
+    return 0
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, CortexrigError) else f"{type(error).__name__}: {text}"
+
+
+def _complain(line: str) -> int:
+    sys.stderr.write(line + "\n")
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Acquisition: drivers, one clock, one file, and the closed loop. No torch and no Qt in here."""

@@ -1,0 +1,1 @@
+"""Runs a session: the engine, its threads and its child processes."""

@@ -1,0 +1,105 @@
+"""Counts what passes: received and lost per stream, skipped and latency per decoder."""
+
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from rig.messages import Frame, Gap, Message, Prediction, Samples
+
+_RATE_NS = 2_000_000_000  # rates are over the last two seconds
+
+
+@dataclass(slots=True)
+class StreamCount:
+    """One stream: messages that carry data count one a frame or a sample."""
+
+    received: int = 0
+    lost: int = 0
+    recent: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=4096))  # (arrival ns, how many)
+
+    def rate_hz(self, now_ns: int) -> float:
+        """Data per second over the last two seconds."""
+        return sum(n for at_ns, n in self.recent if now_ns - at_ns <= _RATE_NS) / (_RATE_NS / 1e9)
+
+
+@dataclass(slots=True)
+class DecoderCount:
+    """One decoder: its answers, what it skipped, and how long after a frame's arrival answers were in hand."""
+
+    decisions: int = 0
+    skipped: int = 0
+    generation: int = 0
+    latency_ns: list[int] = field(default_factory=list)
+
+    def latency_ms(self) -> dict[str, float] | None:
+        """Median, 99th percentile and maximum, None before the first answer."""
+        if not self.latency_ns:
+            return None
+        p50, p99, largest = np.percentile(np.array(self.latency_ns) / 1e6, [50, 99, 100])
+        return {"p50": round(float(p50), 3), "p99": round(float(p99), 3), "max": round(float(largest), 3)}
+
+
+class Statistics:
+    """All counts of one run; any thread may add."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.streams: dict[str, StreamCount] = {}
+        self.decoders: dict[str, DecoderCount] = {}
+
+    def add_stream(self, name: str) -> None:
+        """Begin to count a stream, so that one that never speaks is seen."""
+        self.streams[name] = StreamCount()
+
+    def add_decoder(self, name: str) -> None:
+        """Begin to count a decoder."""
+        self.decoders[name] = DecoderCount()
+
+    def count(self, message: Message) -> None:
+        """Count a source's message."""
+        with self._lock:
+            if isinstance(message, Frame | Samples):
+                how_many = 1 if isinstance(message, Frame) else len(message.device_ticks)
+                stream = self.streams[message.stream]
+                stream.received += how_many
+                stream.recent.append((message.arrival_ns, how_many))
+            elif isinstance(message, Gap):
+                self.streams[message.stream].lost += message.count
+
+    def count_prediction(self, prediction: Prediction, received_ns: int) -> None:
+        """Count a decoder's answer, in hand at `received_ns`."""
+        with self._lock:
+            decoder = self.decoders[prediction.stream]
+            decoder.decisions += 1
+            decoder.skipped += prediction.skipped
+            decoder.generation = prediction.generation
+            decoder.latency_ns.append(received_ns - prediction.frame_arrival_ns)
+
+    def stream_report(self, now_ns: int) -> dict[str, dict[str, float]]:
+        """Received, lost and present rate of every stream."""
+        with self._lock:
+            return {
+                name: {"received": s.received, "lost": s.lost, "rate_hz": round(s.rate_hz(now_ns), 2)}
+                for name, s in self.streams.items()
+            }
+
+    def decoder_report(self) -> dict[str, dict[str, object]]:
+        """Decisions, skipped frames, starts and latency of every decoder."""
+        with self._lock:
+            return {
+                name: {
+                    "decisions": d.decisions,
+                    "skipped": d.skipped,
+                    "generation": d.generation,
+                    "latency_ms": d.latency_ms(),
+                }
+                for name, d in self.decoders.items()
+            }
+
+    def all_latencies_ms(self) -> dict[str, float] | None:
+        """Latency over all decoders' answers."""
+        with self._lock:
+            every = [ns for decoder in self.decoders.values() for ns in decoder.latency_ns]
+        return DecoderCount(latency_ns=every).latency_ms()

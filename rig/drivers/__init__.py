@@ -1,0 +1,1 @@
+"""Everything that talks to hardware. Concrete drivers are reached through their registration alone."""

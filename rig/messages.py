@@ -1,0 +1,176 @@
+"""What travels: from drivers to the recorder, the closed loop, and over the bus to other processes.
+
+All times are integer nanoseconds of *session time*: the host's monotonic clock since the session's zero
+(`rig.sync.clock.SessionClock`). `arrival_ns` is when the host had the data in hand; `session_ns` is the best
+estimate of when it was true, with `uncertainty_ns` (-1: not aligned, `session_ns` is then the arrival).
+`device_ticks` is the device's own clock as received, unwrapped (-1: the device has none).
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+NO_TICKS = -1
+NOT_ALIGNED = -1
+
+
+# --- descriptions: what a stream looks like, known before its first message ---------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FrameStream:
+    """A camera's stream as its driver describes it once opened.
+
+    `tick_hz` is the rate of `Frame.device_ticks` (0: the camera has no clock). `properties` is whatever the
+    device reports of itself (model, serial number, exposure), stored with the recording.
+    """
+
+    name: str
+    height_px: int
+    width_px: int
+    dtype: str
+    rate_hz: float
+    tick_hz: float
+    properties: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one frame."""
+        return self.height_px * self.width_px * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class SampleStream:
+    """A serial stream: column names with their units, and the device's nominal rate (0: event-driven)."""
+
+    name: str
+    columns: tuple[str, ...]
+    units: tuple[str, ...]
+    rate_hz: float
+    tick_hz: float
+    properties: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionStream:
+    """A decoder's output as its process describes it once its checkpoint is loaded.
+
+    `source` is the frame stream it decodes; `shape` is that of one prediction's values, () for a scalar.
+    """
+
+    name: str
+    source: str
+    shape: tuple[int, ...]
+    unit: str
+    description: str
+    provenance: dict[str, str] = field(default_factory=dict)
+
+
+# --- messages ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One camera image. `index` counts every frame the camera took, lost ones included."""
+
+    stream: str
+    index: int
+    device_ticks: int
+    arrival_ns: int
+    pixels: NDArray[np.generic]  # (H, W)
+    session_ns: int = 0
+    uncertainty_ns: int = NOT_ALIGNED
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """A batch of one serial stream: what one read brought. `index` is that of the first sample."""
+
+    stream: str
+    index: int
+    arrival_ns: int
+    device_ticks: NDArray[np.int64]  # (n,)
+    values: NDArray[np.float64]  # (n, columns)
+    session_ns: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))  # (n,)
+    uncertainty_ns: int = NOT_ALIGNED
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Data known to be lost: indices `first` to `last`, both included, in their place in the stream."""
+
+    stream: str
+    first: int
+    last: int
+    arrival_ns: int
+    reason: str
+    session_ns: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many are missing."""
+        return self.last - self.first + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, in words: a note, a device lost, a decoder restarted, junk on a serial line."""
+
+    stream: str
+    kind: str
+    text: str
+    arrival_ns: int
+    session_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One answer of one decoder, to one frame, with the time line of how it came about.
+
+    `index` counts the decoder's answers and `generation` its starts (a restarted decoder has lost its state).
+    `skipped` frames were dropped from its queue before this one. Values are NaN while the decoder warms up.
+    """
+
+    stream: str
+    index: int
+    generation: int
+    source_index: int
+    skipped: int
+    values: NDArray[np.float32]
+    frame_session_ns: int
+    frame_arrival_ns: int
+    dequeue_ns: int
+    inference_start_ns: int
+    inference_end_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One command to an output device: why, when decided, when written, and what the device answered.
+
+    `prediction_index` is -1 when no prediction caused it (safe state, start, stop); `answered_ns` is -1 and
+    `answer` empty when the device stayed silent.
+    """
+
+    stream: str
+    index: int
+    on: bool
+    reason: str
+    prediction_index: int
+    decided_ns: int
+    written_ns: int
+    answered_ns: int
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfStream:
+    """A stream's last message."""
+
+    stream: str
+    arrival_ns: int
+    reason: str
+
+
+Message = Frame | Samples | Gap | Event | Prediction | Output | EndOfStream

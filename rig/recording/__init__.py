@@ -1,0 +1,1 @@
+"""The session file: what is in it, writing, reading, verifying and recovering it."""

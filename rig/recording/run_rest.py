@@ -1,0 +1,58 @@
+"""One signal as a seamless row of run and rest, by the configured rule. Pure."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from rig.bouts import Bout, BoutDetector
+from rig.config import RunningConfig
+from rig.recording.rows import Rows, bout_rows
+
+DECODED_THRESHOLD = 0.5
+"""A decoder says run at or above this probability."""
+
+_NS_PER_MS = 1_000_000
+
+
+class RunRest:
+    """Follows a speed (`is_speed`: threshold and smoothing as configured) or a decoder's probability.
+
+    Bouts shorter than the configured one count as rest in both.
+    """
+
+    def __init__(self, running: RunningConfig | None, is_speed: bool) -> None:
+        running = running or RunningConfig()
+        min_bout_ns = round(running.min_bout_ms * _NS_PER_MS)
+        smoothing_ns = round(running.smoothing_ms * _NS_PER_MS) if is_speed else 0
+        threshold = running.threshold_mm_s if is_speed else DECODED_THRESHOLD
+        self._detector = BoutDetector(threshold, smoothing_ns, min_bout_ns)
+        self._written_to_ns: int | None = None
+        self._last_ns = 0
+
+    def follow(self, session_ns: NDArray[Any], values: NDArray[Any]) -> list[Rows]:
+        """Take samples (n,) at these times (n,), ns; return the rows of what they ended."""
+        ended: list[Rows] = []
+        for at_ns, value in zip(session_ns.tolist(), values.tolist(), strict=True):
+            self._written_to_ns = at_ns if self._written_to_ns is None else self._written_to_ns
+            self._last_ns = at_ns
+            ended += self._bout(self._detector.update(at_ns, value))
+        return ended
+
+    def finish(self, now_ns: int) -> list[Rows]:
+        """Return the rows of what was still going on; unknown up to now when there never was a sample."""
+        if self._written_to_ns is None:
+            return [bout_rows(0, now_ns, "unknown")]
+        last = self._bout(self._detector.finish())
+        return [*last, *self._rest_to(self._last_ns)]
+
+    def _bout(self, bout: Bout | None) -> list[Rows]:
+        """Rest since the last bout, and the bout."""
+        if bout is None:
+            return []
+        rest = self._rest_to(bout.start_ns)
+        self._written_to_ns = bout.stop_ns
+        return [*rest, bout_rows(bout.start_ns, bout.stop_ns, "run")]
+
+    def _rest_to(self, stop_ns: int) -> list[Rows]:
+        start_ns = stop_ns if self._written_to_ns is None else self._written_to_ns
+        return [bout_rows(start_ns, stop_ns, "rest")] if stop_ns > start_ns else []

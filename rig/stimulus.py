@@ -1,0 +1,31 @@
+"""The movies that were shown: read from a file, or made again from their seed."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rig.config import MovieConfig
+from rig.errors import ConfigError
+from rig.simulation.movies import natural_movies
+
+_VALID = "valid is a .npy file of uint8 (clips, frames, height, width)"
+
+
+def load_movies(config: MovieConfig) -> NDArray[np.uint8]:
+    """Return the movies as uint8 (clips, T, H, W).
+
+    Raises
+    ------
+    ConfigError
+        When the file is missing, unreadable, or holds something else.
+    """
+    if config.file is None:
+        return natural_movies(config.clips, config.frames, config.seed, rate_hz=config.rate_hz)
+    try:
+        movies = np.load(config.file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ConfigError(f"{config.file}: cannot be read as movies: {error}; {_VALID}") from error
+    if not isinstance(movies, np.ndarray):
+        raise ConfigError(f"{config.file}: is an archive of several arrays; {_VALID}")
+    if movies.dtype != np.uint8 or movies.ndim != 4 or movies.size == 0:
+        raise ConfigError(f"{config.file}: holds {movies.dtype} {movies.shape}; {_VALID}")
+    return movies
