@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from rig.errors import CheckpointError
@@ -125,12 +126,10 @@ def resolve(name: str, shipped: str) -> Path:
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise CheckpointError(f"{path}: a single array, not a {FORMAT}")
-            return {name: file[name] for name in file.files}
+        with path.open("rb") as file, NpzFile(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint; make one with `rig train`, or use 'shipped'") from None
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path}: cut short or not a {FORMAT}: {reason}") from error
+        raise CheckpointError(f"{path}: cut short, damaged or not a {FORMAT}: {reason}") from error

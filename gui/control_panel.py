@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from PySide6.QtCore import QTimer, Signal
 from PySide6.QtGui import QColor, QPainter, QPaintEvent
-from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QPushButton, QSizePolicy
+from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QPushButton
 
 from gui.palette import VERMILLION
 from gui.panel import Panel, label
@@ -79,7 +79,7 @@ class ControlPanel(Panel):
         self.note.setPlaceholderText("note: Enter stamps and records it")
         self.note.returnPressed.connect(self._send_note)
         self.confirmation = label(" ", "muted")
-        self.confirmation.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.confirmation.setWordWrap(True)
         buttons = QHBoxLayout()
         buttons.addWidget(self.start, 1)
         buttons.addWidget(self.stop, 1)
@@ -105,5 +105,6 @@ class ControlPanel(Panel):
         command = self._model.command("note", text)
         self._send(command)
         self.note.clear()
+        at = duration_text(command.arrival_ns / 1e9)
         shown = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
-        self.confirmation.setText(f"noted at {duration_text(command.arrival_ns / 1e9)}: {shown}")
+        self.confirmation.setText(f"noted at {at} of the session: {shown}")

@@ -117,8 +117,10 @@ class MainWindow(QMainWindow):
 
     def _assemble(self) -> None:
         split = QSplitter(Qt.Orientation.Horizontal)
-        split.addWidget(self._camera_column())
-        split.addWidget(self._signal_column())
+        if self.cameras:
+            split.addWidget(self._camera_column())
+        if self.traces or self.decisions or self.reconstructions:
+            split.addWidget(self._signal_column())
         split.setSizes([_SIZE[0] // 3, 2 * _SIZE[0] // 3])
         bottom = QHBoxLayout()
         bottom.addWidget(self.status, 1)

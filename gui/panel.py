@@ -2,7 +2,7 @@
 
 import pyqtgraph as pg
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout
 
 from gui.palette import MUTED, PANEL, TEXT
 
@@ -32,7 +32,7 @@ class Panel(QFrame):
 
 
 def label(text: str, name: str = "") -> QLabel:
-    """Make a line of text that never decides how wide its panel is drawn."""
+    """Make a line of text; `name` is what the style sheet calls it."""
     made = QLabel(text)
     made.setObjectName(name)
     made.setTextInteractionFlags(Qt.TextInteractionFlag.NoTextInteraction)
@@ -82,10 +82,3 @@ def picture_view() -> tuple[pg.GraphicsView, pg.ImageItem]:
     picture = pg.ImageItem(axisOrder="row-major")
     box.addItem(picture)
     return view, picture
-
-
-def spacer(width: int) -> QWidget:
-    """Make an empty stretch of fixed width."""
-    empty = QWidget()
-    empty.setFixedWidth(width)
-    return empty

@@ -19,7 +19,7 @@ class ReconstructionPanel(Panel):
         super().__init__(name)
         self._match = match
         self._window_s = model.session.config.window.trace_s
-        self._drawn_ns = -1
+        self._drawn_ns: int | None = None
         self._row = QHBoxLayout()
         self.shown, self.shown_caption = self._add_picture()
         self.reconstructed, self.reconstructed_caption = self._add_picture()

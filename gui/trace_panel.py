@@ -15,6 +15,7 @@ class TracePanel(Panel):
         self._model, self._view = model, view
         self._range: tuple[float, float] | None = None
         self.plot = time_plot(model.session.config.window.trace_s, view.unit)
+        self.plot.getAxis("left").setTicks([])  # no figures where there are no data
         self.curve = self.plot.plot(pen=pg.mkPen(colour, width=1), connect="finite")
         self.box.addWidget(self.plot, 1)
 
@@ -33,4 +34,5 @@ class TracePanel(Panel):
         wanted = steady_range(low, high, self._range, self._view.least_span)
         if wanted != self._range:
             self._range = wanted
+            self.plot.getAxis("left").setTicks(None)
             self.plot.setYRange(*wanted, padding=0.0)

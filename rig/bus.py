@@ -216,5 +216,3 @@ class Subscriber:
             return decode(sample.payload().as_memory_view())
         finally:
             sample.delete()
-
-

@@ -98,7 +98,12 @@ class CameraConfig(DriverConfig):
     """What every camera has beside its driver's own settings."""
 
     rate_hz: PositiveFloat
-    """Nominal frame rate; the plan and the gap check start from it."""
+    """Nominal frame rate; the plan starts from it."""
+    height_px: PositiveInt
+    width_px: PositiveInt
+    """Size of a frame after ROI and binning; a camera that gives another is refused when it is opened."""
+    bits: Literal[8, 16] = 16
+    """Bits of a stored pixel."""
     imaging: Imaging
 
 
@@ -267,7 +272,9 @@ class RigConfig(Model):
     def _names_exist(self) -> Self:
         for what, name, known in self._references():
             if name not in known:
-                raise ValueError(f"{what} names {name!r}; valid: {', '.join(sorted(known)) or 'none is defined'}")
+                raise ValueError(
+                    f"{what} names {name!r}; valid: {', '.join(sorted(known)) or 'none is defined'}"
+                )
         streams = [*self.cameras, *self.serial, *self.outputs, *self.decoders]
         twice = sorted({name for name in streams if streams.count(name) > 1})
         if twice:

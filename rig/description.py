@@ -68,7 +68,8 @@ class SessionDescription:
 
         def streams(cls_: type[Any], key: str) -> tuple[Any, ...]:
             return tuple(
-                cls_(**{k: tuple(v) if k in tuples else v for k, v in entry.items()}) for entry in content[key]
+                cls_(**{k: tuple(v) if k in tuples else v for k, v in entry.items()})
+                for entry in content[key]
             )
 
         return cls(

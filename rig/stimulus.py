@@ -29,3 +29,11 @@ def load_movies(config: MovieConfig) -> NDArray[np.uint8]:
     if movies.dtype != np.uint8 or movies.ndim != 4 or movies.size == 0:
         raise ConfigError(f"{config.file}: holds {movies.dtype} {movies.shape}; {_VALID}")
     return movies
+
+
+def movie_size(config: MovieConfig) -> tuple[int, int]:
+    """Number of clips, and of frames in each; raises `ConfigError` as `load_movies` does."""
+    if config.file is None:
+        return config.clips, config.frames
+    clips, frames = load_movies(config).shape[:2]
+    return clips, frames

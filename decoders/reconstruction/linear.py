@@ -39,10 +39,11 @@ class LinearReader:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one movie clip (all its presentations) gives to the regression: features, and targets at every lag."""
+    """What one movie clip, in all its presentations, gives to the regression."""
 
     features: Features
-    targets: dict[int, Frames]
+    movie: NDArray[np.uint8]  # (T, P)
+    shown: dict[int, NDArray[np.int64]]  # lag: movie frame on the screen so many camera frames before, (n,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,35 +73,32 @@ class _Sums:
 
     def __add__(self, other: "_Sums") -> "_Sums":
         cross = {lag: self.cross[lag] + other.cross[lag] for lag in self.cross}
-        return _Sums(self.features + other.features, cross, {lag: self.power[lag] + other.power[lag] for lag in cross})
+        power = {lag: self.power[lag] + other.power[lag] for lag in self.power}
+        return _Sums(self.features + other.features, cross, power)
 
     def error(self, weights: NDArray[np.float64], lag: int) -> float:
         """Squared error of a fit on these clips."""
-        return float(
-            self.power[lag]
-            - 2.0 * np.sum(weights * self.cross[lag])
-            + np.sum(weights * (self.features @ weights))
-        )
-
-
-def _sums(parts: Sequence[Part], centre: NDArray[np.float32], scores_of: "_Projection") -> _Sums:
-    features = np.concatenate([part.features for part in parts]) - centre
-    cross, power = {}, {}
-    for lag in parts[0].targets:
-        scores = scores_of(np.concatenate([part.targets[lag] for part in parts]))
-        cross[lag], power[lag] = (features.T @ scores).astype(np.float64), float(np.square(scores).sum())
-    return _Sums((features.T @ features).astype(np.float64), cross, power)
+        explained = 2.0 * np.sum(weights * self.cross[lag]) - np.sum(weights * (self.features @ weights))
+        return self.power[lag] - float(explained)
 
 
 @dataclass(frozen=True, slots=True)
-class _Projection:
-    """Movie frames to scores on the components."""
+class _Scaling:
+    """Features to zero mean and unit variance, and movie frames to scores on the components."""
 
-    mean: NDArray[np.float32]
-    components: NDArray[np.float32]
+    centre: NDArray[np.float32]  # (F,)
+    spread: NDArray[np.float32]  # (F,)
+    mean_frame: NDArray[np.float32]  # (P,)
+    components: NDArray[np.float32]  # (K, P)
 
-    def __call__(self, frames: Frames) -> NDArray[np.float32]:
-        return (frames - self.mean) @ self.components.T
+    def sums(self, part: Part) -> _Sums:
+        """Second moments of one clip."""
+        features = (part.features - self.centre) / self.spread
+        movie = (part.movie - self.mean_frame) @ self.components.T  # (T, K)
+        scores = {lag: movie[shown] for lag, shown in part.shown.items()}
+        cross = {lag: (features.T @ these).astype(np.float64) for lag, these in scores.items()}
+        power = {lag: float(np.square(these).sum()) for lag, these in scores.items()}
+        return _Sums((features.T @ features).astype(np.float64), cross, power)
 
 
 def fit_ridge(
@@ -113,17 +111,31 @@ def fit_ridge(
     parts
         One per movie clip, so that no clip is in two folds.
     strengths
-        Ridge strengths to try, in units of the features' mean variance.
+        Ridge strengths to try, in units of the features' mean variance over all rows.
+    components
+        Principal components of the movies to predict.
     """
-    frames = np.concatenate([part.targets[min(part.targets)] for part in parts])
-    projection = _Projection(*principal_components(frames, components))
-    centre = np.concatenate([part.features for part in parts]).mean(axis=0)
-    by_fold = [_sums(parts[k::folds], centre, projection) for k in range(min(folds, len(parts)))]
-    everything = sum(by_fold[1:], by_fold[0])
+    scaling = _scaling(parts, components)
+    by_fold = [_total([scaling.sums(part) for part in parts[k::folds]]) for k in range(min(folds, len(parts)))]
+    everything = _total(by_fold)
     choice = _cross_validate(by_fold, everything, strengths)
-    weights = _in_half(_solve(everything, choice.lag_frames, [choice.strength])[0])
-    reader = LinearReader(weights, -centre @ weights, _in_half(projection.components), projection.mean)
+    weights = _solve(everything, choice.lag_frames, [choice.strength], _decompose(everything))[0]
+    weights = _in_half(weights / scaling.spread[:, None])
+    reader = LinearReader(
+        weights, -scaling.centre @ weights, _in_half(scaling.components), scaling.mean_frame
+    )
     return reader, choice
+
+
+def _scaling(parts: Sequence[Part], components: int) -> _Scaling:
+    features = np.concatenate([part.features for part in parts])
+    spread = np.maximum(features.std(axis=0), np.float32(1e-6))  # an ROI that never answers divides by something
+    movies = np.concatenate([part.movie for part in parts]).astype(np.float32)
+    return _Scaling(features.mean(axis=0), spread, *principal_components(movies, components))
+
+
+def _total(sums: Sequence[_Sums]) -> _Sums:
+    return sum(sums[1:], sums[0])
 
 
 def _cross_validate(by_fold: Sequence[_Sums], everything: _Sums, strengths: Sequence[float]) -> Choice:
@@ -131,7 +143,7 @@ def _cross_validate(by_fold: Sequence[_Sums], everything: _Sums, strengths: Sequ
     errors = {(lag, strength): 0.0 for lag in everything.cross for strength in strengths}
     for k, left_out in enumerate(by_fold):
         others = [sums for j, sums in enumerate(by_fold) if j != k] or [left_out]
-        rest = sum(others[1:], others[0])
+        rest = _total(others)
         decomposed = _decompose(rest)
         for lag in rest.cross:
             for strength, weights in zip(strengths, _solve(rest, lag, strengths, decomposed), strict=True):
@@ -146,13 +158,10 @@ def _decompose(sums: _Sums) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _solve(
-    sums: _Sums,
-    lag: int,
-    strengths: Sequence[float],
-    decomposed: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+    sums: _Sums, lag: int, strengths: Sequence[float], decomposed: tuple[NDArray[np.float64], NDArray[np.float64]]
 ) -> list[NDArray[np.float64]]:
     """Ridge weights (F, K) for each strength."""
-    values, vectors = decomposed or _decompose(sums)
+    values, vectors = decomposed
     turned = vectors.T @ sums.cross[lag]
     unit = values.mean()
     return [vectors @ (turned / (np.maximum(values, 0.0) + strength * unit)[:, None]) for strength in strengths]

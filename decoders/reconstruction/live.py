@@ -72,14 +72,15 @@ class ResponseWindows:
     Parameters
     ----------
     checkpoint
-        Holds the label image and the settings `window_frames`, `neuropil_px` and `baseline`.
+        Holds the label image and the settings `bins`, `bin_frames`, `neuropil_px` and `baseline`.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         settings = checkpoint.settings
         self._traces = RoiTraces(checkpoint.arrays["labels"], settings["neuropil_px"])
         self._responses = RunningResponses(BaselineConfig(**settings["baseline"]))
-        self._length = settings["window_frames"]
+        self._bins, self._bin_frames = settings["bins"], settings["bin_frames"]
+        self._length = self._bins * self._bin_frames
         self._recent = RecentFeatures(self._length, self._traces.count)
         self._newest: NDArray[np.float32] | None = None
 
@@ -89,15 +90,17 @@ class ResponseWindows:
         return self._recent.full
 
     def step(self, pixels: NDArray[np.generic], missed: int = 0) -> NDArray[np.float32]:
-        """Take one frame (H, W) and return the window (window_frames, N) that ends with it.
+        """Take one frame (H, W) and return the window (bins, N) that ends with it, oldest first.
 
-        For each of `missed` frames before it the last response is held, so that the window keeps its length in time.
+        Each bin is the mean of `bin_frames` frames: single ones are mostly shot noise. For each of `missed` frames before this one the last
+        response is held, so that the window keeps its length.
         """
         if self._newest is not None:
             for _ in range(min(missed, self._length)):
                 self._recent.push(self._newest)
         self._newest = self._responses.step(self._traces(pixels))
-        return self._recent.push(self._newest)
+        window = self._recent.push(self._newest)
+        return window.reshape(self._bins, self._bin_frames, -1).mean(axis=1)
 
 
 def load_reader(checkpoint: Checkpoint) -> LinearReader:

@@ -14,27 +14,28 @@ from decoders.reconstruction.live import KIND, ResponseWindows
 from decoders.traces.responses import BaselineConfig
 from rig.errors import DataError
 
-_WINDOW_S = 0.4  # 12 frames at 30 Hz: longer than the indicator's decay
-_LONGEST_LAG_S = 0.3
+_BINS, _BIN_S = 6, 0.1  # a window of 0.6 s: the indicator's rise and most of its decay
+_LAGS = 8  # tried: 0 to 7 bins
 _BASELINE_S = (2.0, 60.0)  # falls over, rises over
 _COMPONENTS = 64
-_STRENGTHS = tuple(10.0**k for k in np.arange(-3.0, 3.5, 0.5))
+_STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 _HELD_OUT_EVERY = 5  # one movie clip in five is kept out of everything, for the figure reported
 _NOT_SCORED_FRAMES = 30  # at the start of every presentation, as Bauer et al. do
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Features at every camera frame of one session, and what was shown `lag` frames before, for every lag.
+    """Features at camera frames of one session, and what was shown `lag` frames before, for every lag.
 
-    `clip_id` names the clip on the screen by its content, "" where there is none or it has just changed.
+    Only frames at which the same clip was on the screen for at least the longest lag. Clips are named by their
+    content, so that one shown in two sessions is one clip.
     """
 
     name: str
-    features: NDArray[np.float32]  # (n, window * N)
-    targets: dict[int, NDArray[np.uint8]]  # lag: (n, H * W)
-    clip_id: NDArray[np.str_]  # (n,)
-    movie_frame: NDArray[np.int64]  # (n,)
+    features: NDArray[np.float32]  # (n, bins * N)
+    clip: NDArray[np.str_]  # (n,)
+    shown: dict[int, NDArray[np.int64]]  # lag: movie frame, (n,)
+    movies: dict[str, NDArray[np.uint8]]  # clip: (T, H * W)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,8 @@ def untrained_checkpoint(labels: NDArray[np.integer], rate_hz: float, movie_size
         rate_hz=rate_hz,
         arrays={"labels": labels.astype(np.uint16)},
         settings={
-            "window_frames": round(_WINDOW_S * rate_hz),
+            "bins": _BINS,
+            "bin_frames": max(1, round(_BIN_S * rate_hz)),
             "neuropil_px": 0,
             "baseline": asdict(BaselineConfig(*_BASELINE_S, rate_hz)),
             "movie_height_px": movie_size[0],
@@ -96,15 +98,18 @@ def prepare(
     """
     windows = ResponseWindows(checkpoint)
     features = np.stack([windows.step(frame).ravel() for frame in frames])
-    lags = range(0, round(_LONGEST_LAG_S * checkpoint.rate_hz) + 1, 3)
-    names = np.array([hashlib.sha256(movie.tobytes()).hexdigest()[:12] for movie in movies])
-    first = max(lags[-1], checkpoint.settings["window_frames"])  # the first row whose past is known
-    now = np.arange(first, len(features))
-    steady = (clip[now] >= 0) & (clip[now] == clip[now - lags[-1]]) & (movie_frame[now] >= lags[-1])
-    now = now[steady]
-    flat = movies.reshape(*movies.shape[:2], -1)
-    targets = {lag: flat[clip[now - lag], movie_frame[now - lag]] for lag in lags}
-    return Rows(name, features[now], targets, names[clip[now]], movie_frame[now])
+    bin_frames = checkpoint.settings["bin_frames"]
+    lags = range(0, _LAGS * bin_frames, bin_frames)
+    now = np.arange(_BINS * bin_frames, len(features))  # the first row whose past is known
+    now = now[(clip[now] >= 0) & (clip[now] == clip[now - lags[-1]]) & (movie_frame[now] >= lags[-1])]
+    names = [hashlib.sha256(movie.tobytes()).hexdigest()[:12] for movie in movies]
+    return Rows(
+        name,
+        features[now],
+        np.array(names)[clip[now]],
+        {lag: movie_frame[now - lag] for lag in lags},
+        {clip_name: movie.reshape(len(movie), -1) for clip_name, movie in zip(names, movies, strict=True)},
+    )
 
 
 def fit(sessions: Sequence[Rows], components: int = _COMPONENTS) -> tuple[LinearReader, Report]:
@@ -115,7 +120,7 @@ def fit(sessions: Sequence[Rows], components: int = _COMPONENTS) -> tuple[Linear
     DataError
         With fewer than three different movie clips.
     """
-    clips = sorted({str(clip) for rows in sessions for clip in rows.clip_id})
+    clips = sorted({str(clip) for rows in sessions for clip in rows.clip})
     if len(clips) < 3:
         raise DataError(f"{len(clips)} different movie clips; valid is 3 or more: one is kept for the score")
     held_out = set(clips[::_HELD_OUT_EVERY])
@@ -158,12 +163,11 @@ def make_checkpoint(
 
 def _part(sessions: Sequence[Rows], clip: str) -> Part:
     """All presentations of one clip."""
-    chosen = [(rows, rows.clip_id == clip) for rows in sessions]
-    targets = {
-        lag: np.concatenate([rows.targets[lag][here] for rows, here in chosen]).astype(np.float32)
-        for lag in sessions[0].targets
-    }
-    return Part(np.concatenate([rows.features[here] for rows, here in chosen]), targets)
+    chosen = [(rows, rows.clip == clip) for rows in sessions if clip in rows.movies]
+    features = np.concatenate([rows.features[here] for rows, here in chosen])
+    lags = chosen[0][0].shown
+    shown = {lag: np.concatenate([rows.shown[lag][here] for rows, here in chosen]) for lag in lags}
+    return Part(features, chosen[0][0].movies[clip], shown)
 
 
 def _score(
@@ -172,12 +176,13 @@ def _score(
     """Correlation of every presentation of held-out clips with what was shown, and with the next one shown."""
     pairs = []
     for rows in sessions:
-        breaks = (np.diff(rows.movie_frame) < 0) | (rows.clip_id[1:] != rows.clip_id[:-1])
-        for presentation in np.split(np.arange(len(rows.clip_id)), np.flatnonzero(breaks) + 1):
-            scored = presentation[rows.movie_frame[presentation] - choice.lag_frames >= _NOT_SCORED_FRAMES]
-            if len(scored) > 1 and str(rows.clip_id[scored[0]]) in held_out:
-                shown = rows.targets[choice.lag_frames][scored].astype(np.float32)
-                pairs.append((shown, reader(rows.features[scored])))
+        shown = rows.shown[choice.lag_frames]
+        starts = np.flatnonzero((np.diff(shown) < 0) | (rows.clip[1:] != rows.clip[:-1])) + 1
+        for presentation in np.split(np.arange(len(shown)), starts):
+            scored = presentation[shown[presentation] >= _NOT_SCORED_FRAMES]
+            if len(scored) > 1 and str(rows.clip[scored[0]]) in held_out:
+                movie = rows.movies[str(rows.clip[scored[0]])]
+                pairs.append((movie[shown[scored]].astype(np.float32), reader(rows.features[scored])))
     if not pairs:
         raise DataError("no held-out clip was shown for long enough to be scored; record longer sessions")
     return [_two_correlations(pairs, k) for k in range(len(pairs))]

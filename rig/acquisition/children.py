@@ -23,7 +23,11 @@ class Child:
     def __init__(self, name: str, module: str, arguments: list[str], **options: Any) -> None:
         self.name = name
         command = [sys.executable, "-m", module, *arguments]
-        options = {"stdin": subprocess.DEVNULL, "stdout": sys.stderr, **options}  # stdout is for the JSON report
+        options = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": sys.stderr,
+            **options,
+        }  # stdout is for the JSON report
         self.process: subprocess.Popen[str] = subprocess.Popen(
             command, start_new_session=True, text=True, **options
         )

@@ -1,4 +1,6 @@
-"""The engine: one run from the first device opened to the file closed. The only file that knows who is connected to whom.
+"""The engine: one run, from the first device opened to the file closed.
+
+The only file that knows who is connected to whom.
 
 Consumers and what happens when one cannot keep up:
 
@@ -24,7 +26,11 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from rig.acquisition.children import SimulatorChild, WindowChild
 from rig.acquisition.run import RunOptions, RunReport, Source
@@ -40,9 +46,8 @@ from rig.description import SessionDescription
 from rig.drivers.build import Devices
 from rig.drivers.protocols import DriverContext
 from rig.errors import BusError, CortexrigError, DeviceError, RecordingError
-from rig.messages import Event, FrameStream, Message, Output, Prediction, SampleStream
+from rig.messages import Event, FrameStream, Message, Prediction, SampleStream
 from rig.recording.recorder import Recorder
-from rig.sync.clock import SessionClock
 
 _LOG = logging.getLogger(__name__)
 _TICK_S = 0.05
@@ -79,6 +84,7 @@ class Engine:
         self.config, self.source, self.options = config, source, options
         self.statistics = Statistics()
         self.state = RunState.IDLE
+        self.on_prediction: Callable[[Prediction], None] | None = None
         self.clock = source.clock()
         self._identifier = f"{config.rig}-{uuid.uuid4().hex[:12]}"
         self._description = SessionDescription(self._identifier, config, self.clock, origin=source.origin)
@@ -120,7 +126,7 @@ class Engine:
         self._open.bus_sinks.append(sink)
         return sink
 
-    def status(self) -> dict[str, object]:
+    def status(self) -> dict[str, Any]:
         """Return what the terminal and the window show."""
         now_ns = self.clock.now_ns()
         streams = self.statistics.stream_report(now_ns)
@@ -197,6 +203,8 @@ class Engine:
         outputs = tuple((name, device.open()) for name, device in self._open.devices.outputs.items())
         frames = tuple(camera.open() for camera in self._open.devices.cameras.values())
         samples = tuple(source.open() for source in self._open.devices.serial.values())
+        for frame in frames:
+            _check_size(frame, self.config)
         self._description = replace(self._description, frames=frames, samples=samples, outputs=outputs)
 
     def _resolve_port(self, name: str, port: str) -> str:
@@ -214,7 +222,11 @@ class Engine:
     def _make_workers(self) -> None:
         """Make every source's worker with its sinks: count, record, publish."""
         pace = self.source.pace(self)
-        for stream in (*self._description.frames, *self._description.samples):
+        streams: tuple[FrameStream | SampleStream, ...] = (
+            *self._description.frames,
+            *self._description.samples,
+        )
+        for stream in streams:
             self.statistics.add_stream(stream.name)
             size = stream.frame_bytes if isinstance(stream, FrameStream) else _SAMPLE_BYTES
             sinks: list[Sink] = [self.statistics.count, self._record, self.bus_sink(stream.name, size)]
@@ -329,6 +341,8 @@ class Engine:
     def _take_prediction(self, prediction: Prediction) -> None:
         self.statistics.count_prediction(prediction, self.clock.now_ns())
         self._record(prediction)
+        if self.on_prediction is not None:
+            self.on_prediction(prediction)
         self.supervisor().answered(prediction.stream)
         for policy in self.config.closed_loop:
             if policy.decoder == prediction.stream:
@@ -388,15 +402,14 @@ class Engine:
         self.state = RunState.STOPPING
         parts = self._open
         for name, actuator in parts.actuators.items():
-            self._guard(name, lambda a=actuator: a.stop("run stops"))
+            self._guard(name, partial(actuator.stop, "run stops"))
         for worker in parts.workers.values():
             worker.stop()
         for worker in parts.workers.values():
             worker.join()
         self._guard("decoders", self._drain_decoders)
         if parts.recorder is not None:
-            recorder = parts.recorder
-            self._guard("recorder", lambda: recorder.finish(self._reason(), self._errors))
+            self._guard("recorder", partial(parts.recorder.finish, self._reason(), self._errors))
         self.state = RunState.FINISHED
         self._guard("window", self._dismiss_window)
         for name, device in {**parts.devices.sources, **parts.devices.outputs}.items():
@@ -482,6 +495,17 @@ def policy_settings(policy: PolicyConfig) -> PolicySettings:
         max_duty=policy.max_duty,
         duty_window_ns=round(policy.duty_window_s * 1e9),
     )
+
+
+def _check_size(stream: FrameStream, config: RigConfig) -> None:
+    """Refuse a camera whose frames are not what its YAML says: the plan and the decoders rely on it."""
+    camera = config.cameras[stream.name]
+    found = (stream.height_px, stream.width_px, 8 * np.dtype(stream.dtype).itemsize)
+    if found != (camera.height_px, camera.width_px, camera.bits):
+        raise DeviceError(
+            f"{stream.name}: gives frames of {found[0]} x {found[1]} pixels, {found[2]} bits; "
+            f"its YAML says {camera.height_px} x {camera.width_px}, {camera.bits} bits"
+        )
 
 
 def _is_simulated(config: RigConfig) -> bool:

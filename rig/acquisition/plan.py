@@ -4,7 +4,6 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rig.acquisition.run import LiveSource
 from rig.config import CameraConfig, RigConfig
 from rig.errors import ConfigError
 
@@ -73,9 +72,8 @@ def plan(config: RigConfig) -> Plan:
 
 
 def _camera(camera: CameraConfig) -> CameraPlan:
-    height_px, width_px, pixel_bytes = camera.frame_size()
-    mb_per_s = height_px * width_px * pixel_bytes * camera.rate_hz / 1e6
-    return CameraPlan(width_px, height_px, camera.rate_hz, round(mb_per_s, 2))
+    mb_per_s = camera.height_px * camera.width_px * camera.bits / 8 * camera.rate_hz / 1e6
+    return CameraPlan(camera.width_px, camera.height_px, camera.rate_hz, round(mb_per_s, 2))
 
 
 def _existing(folder: Path) -> Path:
@@ -84,6 +82,3 @@ def _existing(folder: Path) -> Path:
     while not folder.exists():
         folder = folder.parent
     return folder
-
-
-__all__ = ["CameraPlan", "LiveSource", "Plan", "plan"]

@@ -67,7 +67,9 @@ class RunReport:
         return {
             "session": self.session,
             "finish_reason": str(self.finish_reason),
-            "streams": {name: {"received": s["received"], "lost": s["lost"]} for name, s in self.streams.items()},
+            "streams": {
+                name: {"received": s["received"], "lost": s["lost"]} for name, s in self.streams.items()
+            },
             "decisions": sum(int(str(d["decisions"])) for d in self.decoders.values()),
             "latency_ms": self.latency_ms,
             "decoders": self.decoders,

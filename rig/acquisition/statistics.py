@@ -17,7 +17,9 @@ class StreamCount:
 
     received: int = 0
     lost: int = 0
-    recent: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=4096))  # (arrival ns, how many)
+    recent: deque[tuple[int, int]] = field(
+        default_factory=lambda: deque(maxlen=4096)
+    )  # (arrival ns, how many)
 
     def rate_hz(self, now_ns: int) -> float:
         """Data per second over the last two seconds."""

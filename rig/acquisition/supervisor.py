@@ -1,4 +1,4 @@
-"""Keeps the decoders' processes alive: starts them, waits until they are ready, restarts the dead, gives up on the hopeless."""
+"""Keeps the decoders' processes alive: starts them, restarts the dead, gives up on the hopeless."""
 
 import json
 import logging

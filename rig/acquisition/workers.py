@@ -184,4 +184,3 @@ class PredictionWorker:
                     return
         except Exception as error:  # the thread's outer edge
             self._on_error(self.name, error)
-

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from rig.acquisition.states import FinishReason
 from rig.description import SessionDescription
 from rig.errors import CortexrigError, SessionFileError
-from rig.messages import Event, Gap, Message, Output
+from rig.messages import Event, Gap, Output
 from rig.recording import layout
 from rig.recording.message_writer import RECORDER, RUN_ERROR
-from rig.recording.recorded_messages import SessionLog, recorded_messages
+from rig.recording.recorded_messages import Recorded, SessionLog, recorded_messages
 from rig.recording.recorded_tables import FrameTable, LazyFrames, PredictionTable, SampleTable
 from rig.recording.rows import NO_COMMAND, join_texts
 from rig.recording.session_file import Key, reason_of
@@ -37,25 +37,29 @@ class SessionReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = _open(path)
+        self._file, looks_cut_off = _open(path)
         try:
-            self.tables: dict[Key, dict[str, str]] = {
-                (t["kind"], t["name"]): t["columns"] for t in json.loads(self.text(layout.TABLES))
-            }
-            self._rows: dict[Key, int] = dict(
-                zip(self.tables, self._file[layout.ROWS][:].tolist(), strict=True)
-            )
-            self._check_whole()
-            self.finish_reason = self._finish_reason()
-            self.errors = [e.text for e in self.events() if (e.stream, e.kind) == (RECORDER, RUN_ERROR)]
+            self._read_contents()
+            if looks_cut_off and self.finish_reason is not None:  # it was whole once
+                raise SessionFileError(f"{path} is cut off: it ends after {path.stat().st_size} bytes")
         except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
             self.close()
-            raise SessionFileError(
-                f"{path} is damaged or no session file of cortexrig: {reason_of(error)}"
-            ) from error
+            what = f"damaged or no session file of cortexrig: {reason_of(error)}"
+            raise SessionFileError(f"{path} is {what}") from error
         except SessionFileError:
             self.close()
             raise
+
+    def _read_contents(self) -> None:
+        if layout.TABLES not in self._file:
+            raise SessionFileError(f"{self.path} is no session file of cortexrig: it has no {layout.TABLES}")
+        self.tables: dict[Key, dict[str, str]] = {
+            (t["kind"], t["name"]): t["columns"] for t in json.loads(self.text(layout.TABLES))
+        }
+        self._rows: dict[Key, int] = dict(zip(self.tables, self._file[layout.ROWS][:].tolist(), strict=True))
+        self._check_whole()
+        self.finish_reason = self._finish_reason()
+        self.errors = [e.text for e in self.events() if (e.stream, e.kind) == (RECORDER, RUN_ERROR)]
 
     @cached_property
     def description(self) -> SessionDescription:
@@ -162,7 +166,7 @@ class SessionReader:
         movies: NDArray[np.uint8] = flat.reshape(-1, frames, *flat.shape[1:])
         return movies
 
-    def messages(self, streams: Collection[str] | None = None) -> Iterator[Message]:
+    def messages(self, streams: Collection[str] | None = None) -> Iterator[Recorded]:
         """Give what the devices (or some of them) said, as `rig.recording.recorded_messages` does."""
         return recorded_messages(self, streams)
 
@@ -230,26 +234,19 @@ class SessionReader:
         return SessionLog({name: self._read(path, count) for name, path in columns.items()})
 
 
-def _open(path: Path) -> h5py.File:
-    """Open a session file; one that was not closed opens only as SWMR reader."""
+def _open(path: Path) -> tuple[h5py.File, bool]:
+    """Open a session file, plainly when it was closed, as SWMR reader when not; and say if it looks cut off.
+
+    That is also how a file looks that its writer could not close because the disk was full.
+    """
     if not path.is_file():
         raise SessionFileError(f"{path} does not exist or is no file")
     try:
-        file = h5py.File(path, "r")
+        return h5py.File(path, "r"), False
     except OSError as error:
-        if "truncated" in str(error):
-            raise SessionFileError(f"{path} is cut off: {reason_of(error)}") from error
-        file = _open_unclosed(path)
-    if layout.TABLES not in file:
-        file.close()
-        raise SessionFileError(f"{path} is no session file of cortexrig: it has no {layout.TABLES}")
-    return file
-
-
-def _open_unclosed(path: Path) -> h5py.File:
+        looks_cut_off = "truncated" in str(error)
     try:
-        return h5py.File(path, "r", swmr=True)
+        return h5py.File(path, "r", swmr=True), looks_cut_off
     except (OSError, RuntimeError) as error:
-        raise SessionFileError(
-            f"{path} is damaged or no session file of cortexrig: {reason_of(error)}"
-        ) from error
+        what = "cut off" if looks_cut_off else "damaged or no session file of cortexrig"
+        raise SessionFileError(f"{path} is {what}: {reason_of(error)}") from error

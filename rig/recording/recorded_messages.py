@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rig.messages import Event, Frame, Gap, Message, Samples
+from rig.messages import Event, Frame, Gap, Samples
 from rig.recording import layout
 from rig.recording.recorded_tables import FrameTable, SampleTable
 from rig.recording.rows import NO_GAP, join_texts
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 _FROM_ALIGNMENT = "clock_"  # events of these kinds come from the clock's alignment, not from the device
 _END = "end_of_stream"
 
-Placed = tuple[int, Callable[[], Message]]  # place among all messages, and how to make it
+Recorded = Frame | Samples | Gap | Event
+Placed = tuple[int, Callable[[], Recorded]]  # place among all messages, and how to make it
 
 
 class SessionLog:
@@ -43,9 +44,7 @@ class SessionLog:
                 self.gaps.append((place, Gap(stream, start, stop, arrival_ns, text, session_ns)))
 
 
-def recorded_messages(
-    session: "SessionReader", streams: Collection[str] | None = None
-) -> Iterator[Message]:
+def recorded_messages(session: "SessionReader", streams: Collection[str] | None = None) -> Iterator[Recorded]:
     """Give what the devices said, in the order in which it was recorded; pixels are read as they are given.
 
     All devices, or only those in `streams`.
@@ -67,7 +66,7 @@ def recorded_messages(
     return (make() for _, make in heapq.merge(*parts, key=lambda placed: placed[0]))
 
 
-def _same(message: Message) -> Message:
+def _same(message: Recorded) -> Recorded:
     return message
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from hdmf.build.errors import BuildError
 from numpy.typing import NDArray
 from pynwb import NWBHDF5IO, H5DataIO, NWBFile, ProcessingModule, TimeSeries
 from pynwb.behavior import BehavioralTimeSeries, PupilTracking, SpatialSeries
@@ -26,6 +27,7 @@ from rig.recording import layout
 from rig.recording.frame_chunks import COMPRESSIONS
 from rig.recording.layout import Column, Table
 from rig.recording.provenance import provenance
+from rig.recording.session_file import reason_of
 
 MovieArray = NDArray[np.uint8] | None
 _ORDER = "Axes are (frame, row, column), rows counted from the top of the camera's image."
@@ -42,12 +44,14 @@ def create_session_file(
         When the file exists already, or cannot be written.
     """
     refuse_existing(path)
+    if not path.parent.is_dir():
+        raise RecordingError(f"{path.parent} is not a folder; create it or choose another one")
     partial = partial_name(path)
     try:
         _write(partial, session, tables, movies)
         publish(partial, path)
-    except OSError as error:
-        raise RecordingError(f"{path} cannot be created: {error.strerror or error}") from error
+    except (OSError, ValueError, TypeError, BuildError) as error:  # the last three: NWB cannot hold it
+        raise RecordingError(f"{path} cannot be created: {reason_of(error)}") from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -6,11 +6,12 @@ is replaced where it was restarted then, so its answers must be the same to the 
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -30,6 +31,8 @@ from rig.messages import (
     SampleStream,
 )
 from rig.recording.reader import SessionReader
+from rig.recording.recorded_messages import Recorded
+from rig.replay.compare import Decisions
 from rig.sync.clock import SessionClock
 
 if TYPE_CHECKING:
@@ -99,9 +102,25 @@ class ReplaySource:
 
         return wait
 
+    def decisions(self) -> dict[str, Decisions]:
+        """Return what each decoder decided when live, by frame."""
+        found = {}
+        for decoder in self.config.decoders:
+            table = self._reader.predictions(decoder)
+            found[decoder] = dict(zip(table.source_index.tolist(), table.values, strict=True))
+        return found
+
     def close(self) -> None:
         """Let the session file go. Safe twice."""
         self._reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def _first_arrival_ns(self) -> int:
         first = next(self._reader.messages(), None)
@@ -126,8 +145,8 @@ class RecordedSource:
         self, stream: FrameStream | SampleStream, reader: SessionReader, clock: SessionClock | None
     ) -> None:
         self._stream, self._clock = stream, clock
-        self._messages: Iterator[Message] = reader.messages([stream.name])
-        self._next: Message | None = None
+        self._messages = reader.messages([stream.name])
+        self._next: Recorded | None = None
         self._stopped = False
 
     def open(self) -> Any:
@@ -167,7 +186,7 @@ class RecordedSource:
         return wait_s <= timeout_s
 
 
-def _unstamped(message: Message) -> Message:
+def _unstamped(message: Recorded) -> Recorded:
     """Return a message as its driver gave it, before it was aligned."""
     if isinstance(message, Frame):
         return replace(message, session_ns=0, uncertainty_ns=NOT_ALIGNED)
@@ -190,9 +209,7 @@ class DecoderFeed:
         self._generation = 0
         description = reader.description
         camera = description.config.decoders[decoder].camera
-        self._sink = engine.bus_sink(
-            f"{camera}_for_{decoder}", description.frame_stream(camera).frame_bytes
-        )
+        self._sink = engine.bus_sink(f"{camera}_for_{decoder}", description.frame_stream(camera).frame_bytes)
 
     def __call__(self, message: Message) -> None:
         """Pass on a frame that was consumed, and the end of the stream."""

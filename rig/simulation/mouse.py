@@ -80,9 +80,7 @@ class Mouse:
         if not 0.0 < run_fraction < 1.0:
             raise ConfigError(f"run_fraction {run_fraction} is not between 0 and 1, both excluded")
         if duration_s < 10.0:
-            raise ConfigError(
-                f"duration_s {duration_s} is too short to run and rest in; valid is 10 or more"
-            )
+            raise ConfigError(f"duration_s {duration_s} is too short to run and rest in; valid is 10 or more")
         self.seed = seed
         self.run_fraction = run_fraction
         self.parameters = parameters
@@ -109,9 +107,7 @@ class Mouse:
         period, k, fraction = self._locate(t_s)
         start, stop = self._speed_mm_s[k], self._speed_mm_s[(k + 1) % self._samples]
         within = (start * fraction + (stop - start) * fraction**2 / 2) / self.parameters.grid_hz
-        position: NDArray[np.float64] = (
-            period * self._distance_mm[-1] + self._distance_mm[k] + within
-        )
+        position: NDArray[np.float64] = period * self._distance_mm[-1] + self._distance_mm[k] + within
         return position
 
     def pupil_diameter_mm(self, t_s: ArrayLike) -> NDArray[np.float64]:
@@ -124,9 +120,7 @@ class Mouse:
 
     # --- looking up ---
 
-    def _locate(
-        self, t_s: ArrayLike
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    def _locate(self, t_s: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Period, grid sample before, and fraction of a sample after it; negative times too."""
         at = np.asarray(t_s, np.float64) * self.parameters.grid_hz
         sample = np.floor(at)
@@ -176,9 +170,7 @@ class Mouse:
         bout = self._bout_at(place)
         since_s = (place - self._bouts[bout]) / p.grid_hz
         until_s = (self._bouts[bout + 1] - place) / p.grid_hz
-        ramp = (
-            _ease(since_s / p.acceleration_s) * _ease(until_s / p.deceleration_s) * (bout % 2 == 0)
-        )
+        ramp = _ease(since_s / p.acceleration_s) * _ease(until_s / p.deceleration_s) * (bout % 2 == 0)
         drift = 1 + p.speed_drift * smooth_noise(rng, self._samples, p.speed_drift_s * p.grid_hz)
         pace = self._run_speed_mm_s[bout // 2] * np.clip(drift, 0.5, 1.5) * ramp
         fidget = self._fidget(rng) * (bout % 2 == 1)
@@ -213,9 +205,7 @@ class Mouse:
         dilation = _circular_filter(self._running.astype(np.float64), kernel / kernel.sum())
         swings = [smooth_noise(rng, self._samples, s * p.grid_hz) for s in p.pupil_fluctuation_s]
         fluctuation = p.pupil_fluctuation_mm * (0.5 * swings[0] + swings[1])
-        return np.clip(
-            p.pupil_rest_mm + p.pupil_run_mm * dilation + fluctuation, *p.pupil_limits_mm
-        )
+        return np.clip(p.pupil_rest_mm + p.pupil_run_mm * dilation + fluctuation, *p.pupil_limits_mm)
 
     def _draw_gaze(self) -> NDArray[np.float64]:
         """Eye position in mm, (2, samples): saccades between fixations, and a little drift."""
@@ -239,22 +229,16 @@ def smooth_noise(rng: np.random.Generator, samples: int, width: float) -> NDArra
     survive the smoothing are drawn, so slow noise is cheap.
     """
     frequency = fft.rfftfreq(samples)
-    kept = max(
-        2, int(np.searchsorted(frequency, 0.6 / width))
-    )  # beyond it the Gaussian is below 0.1 %
+    kept = max(2, int(np.searchsorted(frequency, 0.6 / width)))  # beyond it the Gaussian is below 0.1 %
     spectrum = np.zeros(len(frequency), np.complex128)
     drawn = rng.normal(size=(2, kept - 1))
-    spectrum[1:kept] = (drawn[0] + 1j * drawn[1]) * np.exp(
-        -2 * (np.pi * frequency[1:kept] * width) ** 2
-    )
+    spectrum[1:kept] = (drawn[0] + 1j * drawn[1]) * np.exp(-2 * (np.pi * frequency[1:kept] * width) ** 2)
     noise = fft.irfft(spectrum, samples)
     unit: NDArray[np.float64] = noise / noise.std()
     return unit
 
 
-def _circular_filter(
-    values: NDArray[np.float64], kernel: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _circular_filter(values: NDArray[np.float64], kernel: NDArray[np.float64]) -> NDArray[np.float64]:
     """Convolve with a causal kernel, the end of `values` coming before its start."""
     wrapped = np.bincount(np.arange(len(kernel)) % len(values), kernel, len(values))
     filtered: NDArray[np.float64] = fft.irfft(fft.rfft(values) * fft.rfft(wrapped), len(values))

@@ -24,6 +24,19 @@ from rig.simulation.widefield import (
     shift_canvas,
 )
 
+GAP_S = 0.5  # chosen: grey before each clip; longer than the receptive fields remember
+
+
+def shown_at(index: int, clips: int, clip_frames: int, rate_hz: float) -> tuple[int, int]:
+    """Clip and movie frame on the screen while frame `index` is taken; (-1, -1) for grey.
+
+    The clips are shown in order, over and over, each after `GAP_S` of grey.
+    """
+    gap_frames = round(GAP_S * rate_hz)
+    clip, place = divmod(index % (clips * (gap_frames + clip_frames)), gap_frames + clip_frames)
+    shown = place - gap_frames
+    return (clip, shown) if shown >= 0 else (-1, -1)
+
 
 @dataclass(frozen=True, slots=True)
 class VisualParameters:
@@ -34,7 +47,6 @@ class VisualParameters:
     """
 
     deg_per_px: float = 2.0  # a 55 cm screen at 15 cm spans 123 deg, over 64 px (Sensorium 2023)
-    gap_s: float = 0.5  # chosen: grey before each clip; longer than the receptive fields remember
     frequency_median_cpd: float = 0.036  # preferred spatial frequency, log-normal (NS08)
     frequency_log_sd: float = 0.6  # most lie between 0.015 and 0.1 cycles/deg (NS08)
     # Gaussian sd in cycles across and along the grating (NS08)
@@ -58,6 +70,7 @@ class VisualParameters:
     # pass at most 0.6 or so: 15 Hz to the best grating, NS08 report 5 to 30 Hz
     peak_median_hz: float = 40.0
     peak_log_sd: float = 0.6  # chosen
+    ceiling_hz: float = 60.0  # chosen: no rate exceeds it
     rest_median_hz: float = 0.3  # spontaneous rate in layer 2/3 (NS08)
     rest_log_sd: float = 0.8  # chosen
     # mean, sd of added gain (Niell & Stryker 2010, Neuron 65:472)
@@ -71,6 +84,7 @@ class VisualParameters:
     rise_s: float = 0.179
     half_decay_s: float = 0.550  # same
     peak_dff: float = 0.23  # same: largest dF/F after one spike
+    ceiling_dff: float = 15.0  # chosen: somata in vivo rarely exceed 10
     peak_log_sd_dff: float = 0.4  # chosen: expression and depth differ between neurons
 
     # chosen: 0.4 mm field at 128 px; magnification is exaggerated so that it sees the screen
@@ -90,9 +104,7 @@ class VisualParameters:
     running_motion_px: float = 0.5  # chosen: displacement while running
 
 
-BLOCK_FRAMES = (
-    60  # spikes are drawn in blocks: small enough that the first frame of one is not late
-)
+BLOCK_FRAMES = 60  # spikes are drawn in blocks: small enough that the first frame of one is not late
 MEMORY_S = 6.0  # GCaMP6s has decayed to 0.05 % by then, so a spike further back is forgotten
 _FIELDS, _CELLS, _STATE, _SPIKES, _FRAME = range(5)  # independent random streams
 GREY = 127.5
@@ -139,7 +151,7 @@ class VisualCortex:
         self._seed = seed
         self._shape = (height_px, width_px)
         self._clips, self._clip_frames = movies.shape[:2]
-        self._gap_frames = round(parameters.gap_s * rate_hz)
+        self._gap_frames = round(GAP_S * rate_hz)
         self._state_frames = round(mouse.duration_s * rate_hz)
         self._centre_px = self._place_cells()
         self._visual_hz = self._see(movies)
@@ -155,9 +167,7 @@ class VisualCortex:
 
     def stimulus_at(self, index: int) -> tuple[int, int]:
         """Clip and movie frame on the screen while frame `index` is taken; (-1, -1) for grey."""
-        clip, place = divmod(index % self.loop_frames, self._gap_frames + self._clip_frames)
-        shown = place - self._gap_frames
-        return (clip, shown) if shown >= 0 else (-1, -1)
+        return shown_at(index, self._clips, self._clip_frames, self.rate_hz)
 
     def rates(self, index: ArrayLike) -> NDArray[np.float32]:
         """Give true rates in Hz, (..., N): stimulus, running, shared gain; no spike noise."""
@@ -193,9 +203,7 @@ class VisualCortex:
         light = shift_canvas(canvas, self._motion_px[index % self._state_frames]) * np.float32(
             p.counts_per_photon
         )
-        noise = np.random.default_rng((self._seed, _FRAME, index)).standard_normal(
-            self._shape, np.float32
-        )
+        noise = np.random.default_rng((self._seed, _FRAME, index)).standard_normal(self._shape, np.float32)
         variance = light * np.float32(p.counts_per_photon) + np.float32(p.read_noise_counts**2)
         counts = light + np.sqrt(variance) * noise + np.float32(p.offset_counts + 0.5)
         image: NDArray[np.uint16] = np.clip(counts, 0, 65535).astype(np.uint16)
@@ -216,7 +224,8 @@ class VisualCortex:
         normalised = drive / (p.half_contrast + pool) * (p.half_contrast + 0.7)
         peak_hz = p.peak_median_hz * rng.lognormal(0, p.peak_log_sd, self.neurons)
         rest_hz = p.rest_median_hz * rng.lognormal(0, p.rest_log_sd, self.neurons)
-        return (rest_hz + peak_hz * np.maximum(normalised, 0.0) ** p.exponent).astype(np.float32)
+        rates_hz = rest_hz + peak_hz * np.maximum(normalised, 0.0) ** p.exponent
+        return np.asarray(rates_hz / (1 + rates_hz / p.ceiling_hz), np.float32)
 
     def _draw_fields(self, rng: np.random.Generator, height: int, width: int) -> "_ReceptiveFields":
         p, n = self.parameters, self.neurons
@@ -300,9 +309,7 @@ class VisualCortex:
         """Gain that running adds, (N,), and loadings on shared fluctuations, (fluctuations, N)."""
         p, rng = self.parameters, np.random.default_rng((self._seed, _STATE, 0))
         loadings = rng.normal(1.0, 0.5, (len(p.shared_sd), self.neurons))
-        return rng.normal(*p.running_gain, self.neurons).astype(np.float32), loadings.astype(
-            np.float32
-        )
+        return rng.normal(*p.running_gain, self.neurons).astype(np.float32), loadings.astype(np.float32)
 
     @cached_property
     def _shared(self) -> NDArray[np.float32]:
@@ -315,9 +322,7 @@ class VisualCortex:
     @cached_property
     def _running_smoothed(self) -> NDArray[np.float32]:
         """Running, 0 to 1, smoothed, (state frames,)."""
-        running = self.mouse.running(np.arange(self._state_frames) / self.rate_hz).astype(
-            np.float64
-        )
+        running = self.mouse.running(np.arange(self._state_frames) / self.rate_hz).astype(np.float64)
         width = self.parameters.running_gain_s * self.rate_hz
         return np.asarray(ndimage.gaussian_filter1d(running, width, mode="wrap"), np.float32)
 
@@ -335,8 +340,8 @@ class VisualCortex:
         before = int(np.ceil(MEMORY_S * self.rate_hz / BLOCK_FRAMES))
         spikes = np.concatenate([self._block_spikes(b) for b in range(block - before, block + 1)])
         calcium = indicator_response(spikes.T, p.rise_s, p.half_decay_s, self.rate_hz)
-        scaled: NDArray[np.float32] = calcium[:, -BLOCK_FRAMES:].T * self._dff_per_response
-        return scaled
+        dff = calcium[:, -BLOCK_FRAMES:].T * self._dff_per_response
+        return np.asarray(dff / (1 + dff / p.ceiling_dff), np.float32)
 
     @cached_property
     def _dff_per_response(self) -> NDArray[np.float32]:
@@ -371,9 +376,7 @@ class VisualCortex:
     @cached_property
     def _nearest_px(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Distance in px to the nearest neuron and which it is, both (H, W)."""
-        distance, nearest = cKDTree(self._centre_px).query(
-            np.moveaxis(np.indices(self._shape), 0, -1)
-        )
+        distance, nearest = cKDTree(self._centre_px).query(np.moveaxis(np.indices(self._shape), 0, -1))
         return distance, nearest
 
     @cached_property
@@ -386,11 +389,7 @@ class VisualCortex:
         ring = np.where(distance < 0.45 * self._soma_radius_px, p.nucleus_dim, 1.0)
         light = edge * ring * brightness[nearest]
         row, column = np.nonzero(light)
-        pixel = (
-            (row + CANVAS_MARGIN_PX) * (self._shape[1] + 2 * CANVAS_MARGIN_PX)
-            + column
-            + CANVAS_MARGIN_PX
-        )
+        pixel = (row + CANVAS_MARGIN_PX) * (self._shape[1] + 2 * CANVAS_MARGIN_PX) + column + CANVAS_MARGIN_PX
         entries = (light[row, column].astype(np.float32), (pixel, nearest[row, column]))
         return sparse.csr_array(entries, shape=(self._canvas_pixels, self.neurons))
 
@@ -406,9 +405,7 @@ class VisualCortex:
         for length in self._shape:
             place = np.linspace(0, side - 1, length + 2 * CANVAS_MARGIN_PX)
             profiles.append(np.exp(-2 * (place - np.arange(side)[:, None]) ** 2))
-        bumps = np.einsum("ay,bx->abyx", *profiles).reshape(
-            side * side, *(len(p[0]) for p in profiles)
-        )
+        bumps = np.einsum("ay,bx->abyx", *profiles).reshape(side * side, *(len(p[0]) for p in profiles))
         return np.asarray(bumps / bumps.sum(axis=0), np.float32)
 
     @cached_property
@@ -464,9 +461,7 @@ class _ReceptiveFields:
 
         A response is 1 for the neuron's best grating at full contrast, filling the screen.
         """
-        row, column = (
-            np.indices(self.shape).reshape(2, 1, -1) - self.centre.T[:, :, None]
-        )  # (N, H x W)
+        row, column = np.indices(self.shape).reshape(2, 1, -1) - self.centre.T[:, :, None]  # (N, H x W)
         turn = self.orientation[:, None]
         across = column * np.cos(turn) + row * np.sin(turn)
         along = row * np.cos(turn) - column * np.sin(turn)

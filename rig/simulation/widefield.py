@@ -170,12 +170,8 @@ class WidefieldCortex:
         k = index % self._frames
         brain = self._canvas * (1 + self._maps @ self._activity[k])  # (canvas pixels,)
         bleached = p.bleach_fraction * np.expm1(-index / self.rate_hz / p.bleach_s)
-        light = shift_canvas(brain.reshape(self._canvas_shape), self._motion_px[k]) * np.float32(
-            1 + bleached
-        )
-        noise = np.random.default_rng((self._seed, _FRAME, index)).standard_normal(
-            self._shape, np.float32
-        )
+        light = shift_canvas(brain.reshape(self._canvas_shape), self._motion_px[k]) * np.float32(1 + bleached)
+        noise = np.random.default_rng((self._seed, _FRAME, index)).standard_normal(self._shape, np.float32)
         electrons = light + np.sqrt(light + np.float32(p.read_noise_electrons**2)) * noise
         counts = electrons * np.float32(p.counts_per_electron) + np.float32(p.offset_counts + 0.5)
         image: NDArray[np.uint16] = np.clip(counts, 0, 65535).astype(np.uint16)
@@ -267,23 +263,17 @@ class WidefieldCortex:
         height, width = self._canvas_shape
         steps = 2 * int(rng.uniform(0.2, 0.45) * width)
         from_left = rng.random() < 0.5
-        heading = (
-            (0 if from_left else np.pi) + np.cumsum(rng.normal(0, 0.12, steps)) + rng.normal(0, 0.5)
-        )
+        heading = (0 if from_left else np.pi) + np.cumsum(rng.normal(0, 0.12, steps)) + rng.normal(0, 0.5)
         column = (0.08 if from_left else 0.92) * width + 0.5 * np.cumsum(np.cos(heading))
         row = rng.uniform(0.1, 0.9) * height + 0.5 * np.cumsum(np.sin(heading))
-        return np.clip(row, 0, height - 1).astype(np.int64), np.clip(column, 0, width - 1).astype(
-            np.int64
-        )
+        return np.clip(row, 0, height - 1).astype(np.int64), np.clip(column, 0, width - 1).astype(np.int64)
 
     @cached_property
     def _canvas(self) -> NDArray[np.float32]:
         """Electrons of the resting brain, (canvas pixels,)."""
         p, rng = self.parameters, np.random.default_rng((self._seed, _ANATOMY, 2))
         ml, ap = self._places_mm
-        expression = np.exp(
-            rng.normal(0, p.expression_log_sd, len(AREAS))
-        )  # alike in both hemispheres
+        expression = np.exp(rng.normal(0, p.expression_log_sd, len(AREAS)))  # alike in both hemispheres
         brain = np.tensordot(np.tile(expression, 2), self._masks, 1)
         brain *= 1 + 0.06 * _random_field(rng, brain.shape, 2.0)  # chosen: mottle of 6 %
         brain = self._scatter(brain) * (1 - p.vessel_contrast * self._vessels)
@@ -348,9 +338,7 @@ class WidefieldCortex:
         """Movement's part of each area's activity in dF/F, (areas, warm-up + frames)."""
         p, moved = self.parameters, []
         mouse_gain = np.tile(np.exp(rng.normal(0, p.response_log_sd, len(AREAS))), 2)
-        variation = 1 + p.movement_variation * self._noise(
-            rng, 2 * len(AREAS), p.movement_variation_s
-        )
+        variation = 1 + p.movement_variation * self._noise(rng, 2 * len(AREAS), p.movement_variation_s)
         for area, gain, factor in zip(AREAS * 2, mouse_gain, variation, strict=True):
             lagged = np.interp(self._times_s - area.lag_s, self._times_s, self._movement)
             dff = p.movement_dff * area.movement * gain * lagged
@@ -379,9 +367,7 @@ class WidefieldCortex:
         calcium = self._calcium_with_warm_up
         blood = self._blood()
         waves = p.wave_dff * self._noise(rng, p.waves, p.wave_s)
-        beat = np.sin(2 * np.pi * np.multiply.outer((p.heart_hz, p.breath_hz), self._times_s)).sum(
-            axis=0
-        )
+        beat = np.sin(2 * np.pi * np.multiply.outer((p.heart_hz, p.breath_hz), self._times_s)).sum(axis=0)
         vessels = -(p.vessel_gain - 1) * blood.mean(axis=0) - np.sqrt(2) * p.pulse_fraction * beat
         rows = np.concatenate([calcium - blood, waves, vessels[None]]).astype(np.float32)
         return np.ascontiguousarray(self._drop_warm_up(rows).T)
@@ -391,9 +377,7 @@ class WidefieldCortex:
         p = self.parameters
         running = self.mouse.running(self._times_s).astype(np.float32)
         limb = np.tile([0.5 + 0.5 * max(a.movement, 0.0) for a in AREAS], 2)
-        demand = p.blood_share * self._calcium_with_warm_up + p.blood_running * np.outer(
-            limb, running
-        )
+        demand = p.blood_share * self._calcium_with_warm_up + p.blood_running * np.outer(limb, running)
         keep = np.exp(-p.blood_order / (p.blood_lag_s * self.rate_hz))
         for _ in range(p.blood_order):
             demand = signal.lfilter(
@@ -411,9 +395,7 @@ class WidefieldCortex:
 
     def _noise(self, rng: np.random.Generator, rows: int, width_s: float) -> NDArray[np.float32]:
         """Independent smooth noise of unit sd, periodic, (rows, warm-up + frames)."""
-        noise = np.stack(
-            [smooth_noise(rng, self._frames, width_s * self.rate_hz) for _ in range(rows)]
-        )
+        noise = np.stack([smooth_noise(rng, self._frames, width_s * self.rate_hz) for _ in range(rows)])
         wrapped = np.arange(-round(WARM_UP_S * self.rate_hz), 0) % self._frames
         return np.concatenate([noise[:, wrapped], noise], axis=1).astype(np.float32)
 
@@ -421,9 +403,7 @@ class WidefieldCortex:
         return rows[:, -self._frames :]
 
 
-def _random_field(
-    rng: np.random.Generator, shape: tuple[int, ...], width_px: float
-) -> NDArray[np.float64]:
+def _random_field(rng: np.random.Generator, shape: tuple[int, ...], width_px: float) -> NDArray[np.float64]:
     """Smooth random image of unit sd, blurred by a Gaussian of sd `width_px`."""
     field = ndimage.gaussian_filter(rng.normal(size=shape), width_px)
     unit: NDArray[np.float64] = field / field.std()
@@ -470,9 +450,7 @@ def bounded_motion(motion_px: NDArray[np.floating]) -> NDArray[np.float32]:
     return np.asarray(np.clip(motion_px, -limit, limit), np.float32)
 
 
-def shift_canvas(
-    canvas: NDArray[np.float32], motion_px: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def shift_canvas(canvas: NDArray[np.float32], motion_px: NDArray[np.float32]) -> NDArray[np.float32]:
     """Move a canvas by (rows down, columns right) and cut its margin off; bilinear.
 
     (H + 4, W + 4) to (H, W).

@@ -8,6 +8,7 @@ A least-squares line would sit above it by the mean delay and follow every hiccu
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +56,9 @@ class ClockMap:
 
     def _restart(self) -> None:
         self.restarts += 1
-        self._blocks: deque[tuple[float, float]] = deque(maxlen=_WINDOW_BLOCKS)  # (ticks, arrival ns), from origin
+        self._blocks: deque[tuple[float, float]] = deque(
+            maxlen=_WINDOW_BLOCKS
+        )  # (ticks, arrival ns), from origin
         self._early: tuple[float, float] | None = None  # earliest arrival of the current block
         self._block_end_ns = 0
         self._suspicious = 0
@@ -169,5 +172,5 @@ def _edge_above(
     at: float, hull: list[tuple[float, float]]
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return the hull's edge over `at`: of all lines below the points, its sum of distances is least."""
-    edges = zip(hull, hull[1:], strict=False)
+    edges = pairwise(hull)
     return next((edge for edge in edges if edge[1][0] >= at), (hull[-2], hull[-1]))

@@ -10,8 +10,8 @@ from rig.simulation.mouse import Mouse
 from rig.simulation.movies import natural_movies
 from rig.simulation.visual_cortex import VisualCortex
 
-CLIPS, CLIP_FRAMES = 24, 120  # many short ones: a decoder learns from variety
-HELD_OUT_CLIPS = (0, 6, 12, 18)
+CLIPS, CLIP_FRAMES = 6, 300
+HELD_OUT_CLIPS = (0, 1, 2, 3)
 WINDOW_FRAMES = 10
 
 
@@ -84,6 +84,7 @@ def test_counts_are_a_microscopes(cortex: VisualCortex) -> None:
 def test_rates_are_physiological(cortex: VisualCortex) -> None:
     rates = cortex.rates(np.arange(2 * cortex.loop_frames))
     assert rates.min() >= 0
+    assert cortex.dff(np.arange(cortex.loop_frames)).max() < 15
     assert 0.3 < np.median(rates.mean(axis=0)) < 4.0
     assert 3.0 < np.median(rates.max(axis=0)) < 60.0
     assert np.median(rates.std(axis=0) / rates.mean(axis=0)) > 0.5  # selective
@@ -98,7 +99,7 @@ def test_rates_and_dff_take_any_shape(cortex: VisualCortex) -> None:
 def test_grey_leaves_neurons_at_rest(cortex: VisualCortex) -> None:
     rates = cortex.rates(np.arange(cortex.loop_frames))
     assert np.median(rates[:5]) < 1.0
-    assert rates[15:135].mean() > 1.5 * rates[:5].mean()
+    assert rates[15:315].mean() > 1.5 * rates[:5].mean()
 
 
 def test_repetitions_share_the_stimulus_but_not_the_noise(cortex: VisualCortex) -> None:
@@ -120,7 +121,7 @@ def test_fields_do_not_depend_on_the_movies(
     movies: NDArray[np.uint8], mouse: Mouse, cortex: VisualCortex
 ) -> None:
     alone = VisualCortex(movies[:1], mouse, seed=0)
-    clip = np.arange(15, 135)
+    clip = np.arange(15, 315)
     np.testing.assert_allclose(alone.rates(clip), cortex.rates(clip), rtol=1e-3, atol=1e-3)
 
 
@@ -130,13 +131,11 @@ def test_images_show_the_true_calcium(cortex: VisualCortex, measured: NDArray[np
     assert np.median(agreement) > 0.7
 
 
-def test_ridge_reads_held_out_clips(
-    cortex: VisualCortex,
-    movies: NDArray[np.uint8],
-    measured: NDArray[np.float64],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    scaled = ((measured - measured.mean(axis=0)) / measured.std(axis=0)).astype(np.float32)
+def test_ridge_reads_held_out_clips(mouse: Mouse, capsys: pytest.CaptureFixture[str]) -> None:
+    movies = natural_movies(clips=30, frames=150, seed=0)  # a decoder learns from variety
+    cortex = VisualCortex(movies, mouse, seed=0)
+    dff = cortex.dff(np.arange(cortex.loop_frames))
+    scaled = (dff - dff.mean(axis=0)) / dff.std(axis=0)
     starts = np.arange(len(scaled) - WINDOW_FRAMES)
     stimulus = np.array([cortex.stimulus_at(int(k)) for k in starts])
     starts, stimulus = starts[stimulus[:, 0] >= 0], stimulus[stimulus[:, 0] >= 0]
@@ -148,7 +147,7 @@ def test_ridge_reads_held_out_clips(
     correlation = np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(read, shown, strict=True)])
     with capsys.disabled():
         print(f"\nridge on held-out clips: pixel correlation {correlation:.3f}")  # noqa: T201
-    assert correlation > 0.1
+    assert correlation > 0.15
 
 
 def test_what_does_not_fit_is_refused(movies: NDArray[np.uint8], mouse: Mouse) -> None:

@@ -241,7 +241,9 @@ def test_reconstruction_waits_for_a_late_stimulus() -> None:
     m.take([stimulus(5), prediction("reconstruction", 0, MOVIES[1, 10], 335 * MS + LAG_NS)], 0.0)
     assert m.reconstructions["reconstruction"].pair.shown is None
     m.take([stimulus(30)], 0.0)
-    assert np.array_equal(m.reconstructions["reconstruction"].pair.shown, MOVIES[1, 10])
+    shown = m.reconstructions["reconstruction"].pair.shown
+    assert shown is not None
+    assert np.array_equal(shown, MOVIES[1, 10])
 
 
 def test_reconstruction_does_not_wait_for_ever() -> None:
@@ -326,6 +328,7 @@ def test_frames_and_status_reach_their_camera() -> None:
     m.take([frame("widefield", 41, pixels, 5 * S), status_event(lost=3)], 0.0)
     camera = m.cameras["widefield"]
     assert (camera.index, camera.lost, camera.rate_hz) == (41, 3, 30.0)
+    assert camera.image is not None
     assert np.array_equal(camera.image, pixels)
     assert m.now_ns == 5 * S
 

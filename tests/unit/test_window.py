@@ -514,6 +514,25 @@ def test_process_ends_when_asked(session_file: SessionDescription, tmp_path: Pat
     assert "Traceback" not in errors
 
 
+def test_process_ends_with_its_engine(session_file: SessionDescription, tmp_path: Path) -> None:
+    rig, shots = Rig(session_file), tmp_path / "shots"
+    window = [sys.executable, "-m", "gui.main_window", str(tmp_path / "session.json")]
+    window += ["--screenshots", str(shots)]
+    code = f"import subprocess, sys; subprocess.Popen({window}); sys.stdin.read()"
+    environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
+    pipe, command = subprocess.PIPE, [sys.executable, "-c", code]
+    engine = subprocess.Popen(command, env=environment, stdin=pipe, stderr=pipe, text=True)
+    try:
+        publish_until_pictured(rig, shots, engine)
+        engine.kill()
+        _, errors = engine.communicate(timeout=60)  # until the window, too, has let go of stderr
+    finally:
+        engine.kill()
+        rig.close()
+    assert "the engine is gone" in errors
+    assert (shots / "window.png").exists()
+
+
 def test_process_refuses_what_is_no_session(tmp_path: Path) -> None:
     (tmp_path / "session.json").write_text("{}", encoding="utf-8")
     process = start_process(tmp_path)

@@ -39,14 +39,22 @@ PREDICTIONS = (
 RATES_HZ = {s.name: s.rate_hz for s in CAMERAS} | {s.name: s.rate_hz for s in SAMPLES}
 
 
+def camera(stream: FrameStream) -> CameraConfig:
+    """What every camera has in a rig's configuration."""
+    imaging = Imaging(
+        indicator="GCaMP6f", location="VISp", excitation_nm=920.0, emission_nm=525.0, pixel_size_um=5.0
+    )
+    height_px, width_px, rate_hz = stream.height_px, stream.width_px, stream.rate_hz
+    return CameraConfig(
+        driver="any", rate_hz=rate_hz, height_px=height_px, width_px=width_px, imaging=imaging
+    )
+
+
 def rig_config(**window: Any) -> RigConfig:
     """What the window reads of a rig's configuration, without the drivers' own settings."""
-    imaging = Imaging(
-        indicator="GCaMP6f", excitation_nm=920, emission_nm=525, location="VISp", pixel_size_um=5
-    )
     return RigConfig.model_construct(
         rig="simulated_mouse",
-        cameras={s.name: CameraConfig(driver="any", rate_hz=s.rate_hz, imaging=imaging) for s in CAMERAS},
+        cameras={s.name: camera(s) for s in CAMERAS},
         serial={s.name: SerialConfig(driver="any", rate_hz=s.rate_hz) for s in SAMPLES},
         closed_loop=[PolicyConfig(decoder="behavior", output="laser", threshold_on=0.7, threshold_off=0.4)],
         running=RunningConfig(),

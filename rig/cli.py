@@ -1,0 +1,261 @@
+"""The `rig` command. Reports go to standard output, everything else to standard error; bad input is exit code 2."""
+
+import json
+import logging
+import signal
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from rig import registry
+from rig.acquisition import display
+from rig.acquisition.children import has_display
+from rig.acquisition.engine import Engine
+from rig.acquisition.plan import plan
+from rig.acquisition.run import LiveSource, RunOptions, RunReport
+from rig.acquisition.states import FinishReason
+from rig.config import RigConfig, json_schema, load_config
+from rig.errors import ConfigError, CortexrigError
+from rig.recording.recover import recover as recover_session
+from rig.recording.summary import summary
+from rig.recording.verify import verify as verify_session
+from rig.replay.compare import Decisions, compare_decisions
+from rig.replay.sources import ReplaySource
+from rig.simulation.sessions import simulate_session
+
+BAD_INPUT = 2
+INCOMPLETE = 1
+_SCHEMA = Path("hardware_configs/schema.json")
+_PROBE_S = 3.0
+
+app = typer.Typer(
+    help="Record, decode and close the loop at the microscope; replay and check what was recorded.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+Config = Annotated[Path, typer.Argument(help="The rig's YAML.")]
+Session = Annotated[Path, typer.Argument(help="A session file.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Session file to write; never overwritten.")
+]
+
+
+@app.command()
+def run(
+    config: Config,
+    duration: Annotated[float | None, typer.Option(min=0.1, help="Stop after so many seconds.")] = None,
+    gui: Annotated[bool, typer.Option(help="Show the live window.")] = True,
+    output: Output = None,
+    wait: Annotated[bool, typer.Option(help="Begin when the window's start button is pressed.")] = False,
+    screenshots: Annotated[
+        Path | None, typer.Option(help="Draw the window offscreen and save pictures of it here.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a rig: record, decode, close the loop. Ctrl-C stops cleanly."""
+    rig = load_config(config)
+    plan(rig)
+    if wait and not gui:
+        raise ConfigError("--wait needs the window's start button; valid without --no-gui")
+    output = output or _default_output(rig)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if gui and screenshots is None and not has_display():
+        screenshots = output.with_suffix("")
+        _say(f"no display: the window is drawn offscreen, pictures go to {screenshots}")
+    options = RunOptions(output, duration, gui, screenshots, wait)
+    _finish(_run(Engine(rig, LiveSource(), options)), as_json)
+
+
+@app.command()
+def replay(
+    session: Session,
+    speed: Annotated[str, typer.Option(help="1 for real time, N times faster, or max.")] = "1",
+    output: Output = None,
+    gui: Annotated[bool, typer.Option(help="Show the live window.")] = False,
+    screenshots: Annotated[
+        Path | None, typer.Option(help="Draw the window offscreen and save pictures of it here.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Send a recorded session through the same pipeline, and compare the decisions with the live ones."""
+    replayed: dict[str, Decisions] = {}
+    with ReplaySource(session, _speed(speed)) as source:
+        engine = Engine(source.config, source, RunOptions(output, None, gui, screenshots))
+        engine.on_prediction = lambda p: replayed.setdefault(p.stream, {}).update({p.source_index: p.values})
+        report = _run(engine)
+        comparison = compare_decisions(source.decisions(), replayed)
+    _finish(report, as_json, {"compared": {name: c.as_dict() for name, c in comparison.items()}})
+
+
+@app.command()
+def check(
+    config: Config,
+    open_devices: Annotated[
+        bool, typer.Option("--open", help="Also open every device and measure its rate.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Check a rig's YAML and say what a run will need, without opening anything."""
+    rig = load_config(config)
+    report: dict[str, Any] = {"config": str(config), "valid": True, "plan": plan(rig).as_dict()}
+    if open_devices:
+        alone = rig.model_copy(update={"decoders": {}, "closed_loop": []})
+        probe = Engine(alone, LiveSource(), RunOptions(None, _PROBE_S, window=False)).run()
+        if probe.finish_reason is not FinishReason.COMPLETED:
+            raise CortexrigError(probe.errors[0])
+        report["measured"] = {
+            name: {"rate_hz": round(s["received"] / _PROBE_S, 2), "lost": s["lost"]}
+            for name, s in probe.streams.items()
+        }
+    _report(report, as_json)
+
+
+@app.command()
+def schema(
+    path: Annotated[Path, typer.Argument(help="File to write.")] = _SCHEMA,
+    stale: Annotated[bool, typer.Option("--check", help="Only say whether the file is up to date.")] = False,
+) -> None:
+    """Write the JSON schema of a rig's YAML, for completion in editors."""
+    text = json.dumps(json_schema(), indent=2) + "\n"
+    if not stale:
+        path.write_text(text, encoding="utf-8")
+    elif not path.exists() or path.read_text(encoding="utf-8") != text:
+        raise ConfigError(f"{path} is out of date; write it again with: rig schema {path}")
+
+
+@app.command()
+def simulate(
+    config: Config,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the session files.")],
+    mice: Annotated[int, typer.Option(min=1, help="How many mice, one session each.")] = 5,
+    minutes: Annotated[float, typer.Option(min=0.05, help="Length of each session.")] = 4.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first mouse; the others follow.")] = 100,
+    movie_seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Show other movies: the same neurons (the rig's seed), this seed."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write session files of simulated mice, faster than real time, to train decoders on."""
+    rig = load_config(config)
+    out.mkdir(parents=True, exist_ok=True)
+    files = []
+    for k in range(mice):
+        mouse = _simulated(rig, seed + k, movie_seed + k if movie_seed is not None else None)
+        files.append(out / f"{rig.rig}-{seed + k}.nwb")
+        count = int(minutes * 60 * max(camera.rate_hz for camera in rig.cameras.values())) * len(rig.cameras)
+        with display.bar(f"mouse {k + 1} of {mice}", count) as advance:
+            simulate_session(files[-1], mouse, minutes * 60, advance)
+    _report({"sessions": [str(file) for file in files]}, as_json)
+
+
+@app.command()
+def verify(session: Session, as_json: Json = False) -> None:
+    """Say whether a session is complete; exit code 0 only if it is."""
+    report = verify_session(session)
+    _report(report.as_dict(), as_json)
+    if not report.complete:
+        raise typer.Exit(INCOMPLETE)
+
+
+@app.command()
+def recover(
+    session: Session,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write; never overwritten.")],
+    as_json: Json = False,
+) -> None:
+    """Make a clean NWB file of what a killed run had flushed, and say what is missing."""
+    _report(recover_session(session, output).as_dict(), as_json)
+
+
+@app.command()
+def info(session: Session, as_json: Json = False) -> None:
+    """Print what is in a session file."""
+    _report(summary(session), as_json)
+
+
+def _run(engine: Engine) -> RunReport:
+    """Run with progress on the terminal; Ctrl-C or a termination signal stops the run cleanly."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        engine.stop_by_hand()
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with display.live(engine):
+            return engine.run()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _finish(report: RunReport, as_json: bool, more: dict[str, Any] | None = None) -> None:
+    """Print how a run went, and leave with the exit code that says whether it completed."""
+    _report({**report.as_dict(), **(more or {})}, as_json)
+    for error in report.errors:
+        _say(f"error: {error}")
+    if report.finish_reason is not FinishReason.COMPLETED:
+        raise typer.Exit(INCOMPLETE)
+
+
+def _simulated(rig: RigConfig, seed: int, movie_seed: int | None) -> RigConfig:
+    """Return the rig with another mouse in it, or with the same neurons and other movies."""
+    if rig.simulation is None:
+        raise ConfigError("this rig has no simulation section; valid: hardware_configs/simulated_mouse.yaml")
+    if movie_seed is not None and rig.stimulus is not None:
+        movie = rig.stimulus.movie.model_copy(update={"seed": movie_seed})
+        return rig.model_copy(update={"stimulus": rig.stimulus.model_copy(update={"movie": movie})})
+    return rig.model_copy(update={"simulation": rig.simulation.model_copy(update={"seed": seed})})
+
+
+def _speed(text: str) -> float | None:
+    if text == "max":
+        return None
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < float("inf"):
+        raise ConfigError(f"--speed {text}: valid is a number above 0, or max")
+    return speed
+
+
+def _default_output(rig: RigConfig) -> Path:
+    stamp = datetime.now(UTC).astimezone().strftime("%Y%m%d-%H%M%S")
+    return rig.recording.directory.expanduser() / f"{rig.rig}-{stamp}.nwb"
+
+
+def _say(text: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+
+
+def _report(content: dict[str, Any], as_json: bool) -> None:
+    """Print a report: one JSON object for scripts, a tree for people."""
+    if as_json:
+        sys.stdout.write(json.dumps(content) + "\n")
+    else:
+        display.print_report(content)
+
+
+def main() -> None:
+    """Run the command line; an error that can be explained is one line and exit code 2."""
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(name)s: %(message)s",
+        handlers=[RichHandler(console=Console(stderr=True), show_path=False, markup=False)],
+    )
+    try:
+        for name in registry.names(registry.COMMANDS):
+            app.add_typer(registry.load(registry.COMMANDS, name), name=name)
+        app()
+    except CortexrigError as error:
+        _say(f"rig: {error}")
+        sys.exit(BAD_INPUT)

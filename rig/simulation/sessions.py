@@ -1,0 +1,158 @@
+"""Session files of simulated mice, written as fast as the disk allows: what decoders are trained on.
+
+The same recorder writes them, but nothing runs in real time: stamps are the simulation's own, exact, and the treadmill
+and the stimulus are told without a serial line in between.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from rig.acquisition.states import FinishReason
+from rig.config import RigConfig, SimulationConfig
+from rig.description import SessionDescription
+from rig.messages import Frame, FrameStream, Message, Samples, SampleStream
+from rig.recording.recorder import Recorder
+from rig.simulation.mouse import Mouse
+from rig.simulation.visual_cortex import VisualCortex
+from rig.simulation.widefield import WidefieldCortex
+from rig.stimulus import load_movies
+from rig.sync.clock import SessionClock
+
+_BACKLOG_BYTES = 64_000_000
+_WAIT_S = 0.002
+_TREADMILL_HZ = 100.0
+_LATE_NS = 1_000_000  # every message arrives a millisecond after it was true
+
+
+def simulate_session(path: Path, config: RigConfig, seconds: float, progress: Callable[[int], None]) -> None:
+    """Write one session of a simulated mouse.
+
+    Parameters
+    ----------
+    path
+        File to write; never overwritten.
+    config
+        A rig with a simulation section; its cameras called ``widefield`` and ``two_photon`` are simulated, and its
+        decoders and devices other than treadmill and stimulus left out.
+    seconds
+        Length of the session.
+    progress
+        Called with the number of frames written since the last call.
+
+    Raises
+    ------
+    RecordingError
+        When the file cannot be written.
+    """
+    world = _World(config)
+    failures: list[Exception] = []
+    recorder = Recorder(path, world.description, failures.append)
+    try:
+        for message in world.messages(seconds):
+            recorder.put(message)
+            progress(isinstance(message, Frame))
+            while recorder.status().queued_bytes > _BACKLOG_BYTES and not failures:
+                time.sleep(_WAIT_S)
+            if failures:
+                raise failures[0]
+    finally:
+        reason = FinishReason.FAILED if failures else FinishReason.COMPLETED
+        recorder.finish(reason, [str(error) for error in failures])
+
+
+class _World:
+    """One simulated mouse with its cortex, as streams and messages."""
+
+    def __init__(self, config: RigConfig) -> None:
+        simulation = config.simulation or SimulationConfig()
+        self._mouse = Mouse(simulation.seed, simulation.run_fraction)
+        self._cameras = _cameras(config, simulation, self._mouse)
+        self._treadmill = _TREADMILL_HZ
+        self.config = config.model_copy(
+            update={
+                "cameras": {name: config.cameras[name] for name in self._cameras},
+                "serial": {
+                    name: source
+                    for name, source in config.serial.items()
+                    if name in ("treadmill", "stimulus")
+                },
+                "decoders": {},
+                "closed_loop": [],
+                "outputs": {},
+            }
+        )
+        self._rate_hz = next(iter(self.config.cameras.values())).rate_hz
+        self.description = SessionDescription(
+            identifier=f"simulated-{simulation.seed}",
+            config=self.config,
+            clock=SessionClock.start(),
+            frames=tuple(
+                FrameStream(name, c.height_px, c.width_px, "uint16", c.rate_hz, 0.0)
+                for name, c in self.config.cameras.items()
+            ),
+            samples=tuple(self._sample_streams()),
+        )
+
+    def messages(self, seconds: float) -> Iterator[Message]:
+        """Everything that the session holds, in the order of time."""
+        count = int(seconds * self._rate_hz)
+        for index in range(count):
+            session_ns = round(index / self._rate_hz * 1e9)
+            if "treadmill" in self.config.serial:
+                yield self._running(index)
+            if "stimulus" in self.config.serial:
+                yield self._shown(index, session_ns)
+            for name, cortex in self._cameras.items():
+                yield Frame(name, index, -1, session_ns + _LATE_NS, cortex.frame(index), session_ns, 0)
+
+    def _sample_streams(self) -> Iterator[SampleStream]:
+        if "treadmill" in self.config.serial:
+            yield SampleStream("treadmill", ("count", "running_speed"), ("count", "mm/s"), _TREADMILL_HZ, 1e6)
+        if "stimulus" in self.config.serial:
+            yield SampleStream("stimulus", ("clip", "movie_frame"), ("", ""), self._rate_hz, 1e6)
+
+    def _running(self, frame: int) -> Samples:
+        """Treadmill samples from this frame to the next."""
+        first, last = (int(np.ceil((frame + k) / self._rate_hz * _TREADMILL_HZ)) for k in (0, 1))
+        index = np.arange(first, last)
+        time_s = index / _TREADMILL_HZ
+        values = np.column_stack(
+            [np.floor(self._mouse.wheel_position_mm(time_s)), self._mouse.running_speed_mm_s(time_s)]
+        )
+        session_ns = np.rint(time_s * 1e9).astype(np.int64)
+        return Samples(
+            "treadmill", first, int(session_ns[-1]) + _LATE_NS, session_ns // 1000, values, session_ns, 0
+        )
+
+    def _shown(self, index: int, session_ns: int) -> Samples:
+        cortex = self._cameras["two_photon"]
+        if not isinstance(cortex, VisualCortex):
+            raise TypeError("the two_photon camera looks at visual cortex")
+        values = np.array([cortex.stimulus_at(index)], np.float64)
+        stamps = np.array([session_ns])
+        return Samples("stimulus", index, session_ns + _LATE_NS, stamps // 1000, values, stamps, 0)
+
+
+def _cameras(
+    config: RigConfig, simulation: SimulationConfig, mouse: Mouse
+) -> dict[str, WidefieldCortex | VisualCortex]:
+    """What each simulated camera looks at."""
+    cameras: dict[str, WidefieldCortex | VisualCortex] = {}
+    if (camera := config.cameras.get("widefield")) is not None:
+        cameras["widefield"] = WidefieldCortex(
+            mouse, simulation.seed, camera.height_px, camera.width_px, camera.rate_hz
+        )
+    if (camera := config.cameras.get("two_photon")) is not None and config.stimulus is not None:
+        cameras["two_photon"] = VisualCortex(
+            load_movies(config.stimulus.movie),
+            mouse,
+            simulation.seed,
+            simulation.neurons,
+            camera.height_px,
+            camera.width_px,
+            camera.rate_hz,
+        )
+    return cameras
