@@ -116,7 +116,8 @@ def load_checkpoint(path: Path, kind: str) -> Checkpoint:
         raise CheckpointError(f"{path}: format version {version}; valid is {VERSION}")
     if content["kind"] != kind:
         raise CheckpointError(f"{path}: holds a {content['kind']!r} decoder; valid here is {kind!r}")
-    return Checkpoint(kind, arrays=arrays, settings=content["settings"], provenance=content["provenance"], **content["frames"])
+    settings, provenance = content["settings"], content["provenance"]
+    return Checkpoint(kind, **content["frames"], arrays=arrays, settings=settings, provenance=provenance)
 
 
 def resolve(name: str, shipped: str) -> Path:
@@ -129,7 +130,9 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         with path.open("rb") as file, NpzFile(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such checkpoint; make one with `rig train`, or use 'shipped'") from None
+        raise CheckpointError(
+            f"{path}: no such checkpoint; make one with `rig train`, or use 'shipped'"
+        ) from None
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: cut short, damaged or not a {FORMAT}: {reason}") from error

@@ -21,7 +21,10 @@ _LOG = logging.getLogger(__name__)
 _HELD_OUT_EVERY = 4  # one session in four is not trained on, but scored
 
 train = typer.Typer(
-    name="train", help="Train decoders on recorded sessions.", no_args_is_help=True, pretty_exceptions_enable=False
+    name="train",
+    help="Train decoders on recorded sessions.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
 )
 
 Data = Annotated[list[Path], typer.Option("--data", help="Session file, or folder of them; may be repeated.")]
@@ -77,7 +80,9 @@ def reconstruction(
     out: Out,
     labels: Annotated[
         Path | None,
-        typer.Option(help="ROI label image (.npy); needless for the simulated microscope, which knows its own."),
+        typer.Option(
+            help="ROI label image (.npy); needless for the simulated microscope, which knows its own."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -120,7 +125,7 @@ def _refuse_existing(out: Path) -> None:
 
 
 def _label_image(
-    given: Path | None, config: "RigConfig", size: tuple[int, int], rate_hz: float, path: Path
+    given: Path | None, config: "RigConfig", size: tuple[int, ...], rate_hz: float, path: Path
 ) -> NDArray[np.integer]:
     """Label image from a file, or from the simulated field that was recorded."""
     from decoders.traces.rois import read_label_image
@@ -136,7 +141,10 @@ def _label_image(
     simulation = config.simulation
     mouse = Mouse(simulation.seed, simulation.run_fraction)
     movies = load_movies(config.stimulus.movie)
-    return VisualCortex(movies, mouse, simulation.seed, simulation.neurons, *size, rate_hz).label_image
+    height, width = size
+    return VisualCortex(
+        movies, mouse, simulation.seed, simulation.neurons, height, width, rate_hz
+    ).label_image
 
 
 def _origin(config: "RigConfig") -> str:

@@ -35,7 +35,10 @@ class RunningNormaliser:
     def __init__(self, height_px: int, width_px: int, config: NormaliserConfig) -> None:
         self._mean = np.zeros((height_px, width_px), np.float32)
         self._variance = 0.0
-        self._slowest = (_forgetting(config.mean_s, config.rate_hz), _forgetting(config.std_s, config.rate_hz))
+        self._slowest = (
+            _forgetting(config.mean_s, config.rate_hz),
+            _forgetting(config.std_s, config.rate_hz),
+        )
         self.seen = 0
 
     def step(self, frame: NDArray[np.generic]) -> NDArray[np.float32]:
@@ -60,7 +63,9 @@ def bin_area(frame: NDArray[np.generic], height_px: int, width_px: int) -> NDArr
     if frame.shape != (rows * height_px, columns * width_px):
         raise ValueError(f"frames of {frame.shape} pixels cannot be binned to ({height_px}, {width_px})")
     bands = frame.reshape(height_px, rows, -1).sum(axis=1, dtype=np.float32)
-    sums = sum((bands[:, column::columns] for column in range(columns)), np.float32(0.0))
+    sums = np.zeros((height_px, width_px), np.float32)
+    for column in range(columns):
+        sums += bands[:, column::columns]
     return sums * np.float32(1.0 / (rows * columns))
 
 

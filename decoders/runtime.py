@@ -37,7 +37,8 @@ def export_onnx(module: "nn.Module", examples: Arrays) -> bytes:
     file = io.BytesIO()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's; the other exporter needs one more package
-        torch.onnx.export(module, tuple(torch.from_numpy(e) for e in examples), file, dynamo=False)
+        inputs = tuple(torch.from_numpy(example) for example in examples)
+        torch.onnx.export(module, inputs, file, dynamo=False)  # type: ignore[arg-type]  # a file will do
     return file.getvalue()
 
 
@@ -60,7 +61,9 @@ class OnnxEngine:
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's errors share no base class
-            raise CheckpointError(f"{name}: its network cannot be loaded: {' '.join(str(error).split())}") from error
+            raise CheckpointError(
+                f"{name}: its network cannot be loaded: {' '.join(str(error).split())}"
+            ) from error
         self._names = [node.name for node in self._session.get_inputs()]
         zeros = [np.zeros(node.shape, np.float32) for node in self._session.get_inputs()]
         for _ in range(_WARM_UP_RUNS):
@@ -68,7 +71,9 @@ class OnnxEngine:
 
     def __call__(self, *inputs: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """Run one step."""
-        outputs: list[NDArray[np.float32]] = self._session.run(None, dict(zip(self._names, inputs, strict=True)))
+        outputs: list[NDArray[np.float32]] = self._session.run(
+            None, dict(zip(self._names, inputs, strict=True))
+        )
         return outputs
 
 
@@ -89,7 +94,7 @@ class CudaGraphEngine:
         self._torch = torch
         module = module.eval().cuda()
         self._inputs = [torch.from_numpy(example).cuda() for example in examples]
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         with torch.no_grad(), torch.cuda.stream(stream):
             for _ in range(_WARM_UP_RUNS):
                 module(*self._inputs)

@@ -58,7 +58,9 @@ def train(
     CheckpointError
         When `resume` is unreadable or belongs to a training with other settings.
     """
-    optimiser = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), config.learning_rate, weight_decay=config.weight_decay
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, config.epochs * steps)
     parts = {"network": network, "optimiser": optimiser, "schedule": schedule}
     history = _load(resume, parts, config) if resume and resume.exists() else []

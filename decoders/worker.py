@@ -12,7 +12,6 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import numpy as np
 
@@ -47,7 +46,9 @@ class Worker:
         self._name, self._generation, self._bus = name, generation, bus
         self._parent = os.getppid()
         self._leaving = False
-        self._decoder: LiveDecoder = registry.load(registry.DECODERS, self._config.decoder)(name, self._config)
+        self._decoder: LiveDecoder = registry.load(registry.DECODERS, self._config.decoder)(
+            name, self._config
+        )
         # followed before it is ready: a frame that comes early waits in the queue
         self._frames = bus.subscriber(description.feed(name), self._config.queue_frames)
         self._ready = bus.publisher(f"{name}.ready", 1024)

@@ -13,8 +13,7 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from rig import registry
-from rig.acquisition import display
+from rig import registry, terminal
 from rig.acquisition.children import has_display
 from rig.acquisition.engine import Engine
 from rig.acquisition.plan import plan
@@ -152,7 +151,7 @@ def simulate(
         mouse = _simulated(rig, seed + k, movie_seed + k if movie_seed is not None else None)
         files.append(out / f"{rig.rig}-{seed + k}.nwb")
         count = int(minutes * 60 * max(camera.rate_hz for camera in rig.cameras.values())) * len(rig.cameras)
-        with display.bar(f"mouse {k + 1} of {mice}", count) as advance:
+        with terminal.bar(f"mouse {k + 1} of {mice}", count) as advance:
             simulate_session(files[-1], mouse, minutes * 60, advance)
     _report({"sessions": [str(file) for file in files]}, as_json)
 
@@ -190,7 +189,7 @@ def _run(engine: Engine) -> RunReport:
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with display.live(engine):
+        with terminal.live(engine):
             return engine.run()
     finally:
         for number, handler in previous.items():
@@ -242,16 +241,19 @@ def _report(content: dict[str, Any], as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(content) + "\n")
     else:
-        display.print_report(content)
+        terminal.print_report(content)
+
+
+def _log_to_stderr() -> None:
+    console = Console(stderr=True)
+    rich = RichHandler(console=console, show_path=False, markup=False)
+    handler = rich if console.is_terminal else logging.StreamHandler()  # a log file wants whole lines
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", handlers=[handler])
 
 
 def main() -> None:
     """Run the command line; an error that can be explained is one line and exit code 2."""
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(name)s: %(message)s",
-        handlers=[RichHandler(console=Console(stderr=True), show_path=False, markup=False)],
-    )
+    _log_to_stderr()
     try:
         for name in registry.names(registry.COMMANDS):
             app.add_typer(registry.load(registry.COMMANDS, name), name=name)

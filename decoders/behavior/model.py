@@ -27,7 +27,8 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         if min(self.height_px, self.width_px) < SMALLEST_PX:
-            raise ValueError(f"frames of {self.height_px}x{self.width_px} pixels; the smallest valid edge is {SMALLEST_PX}")
+            size = f"{self.height_px}x{self.width_px}"
+            raise ValueError(f"frames of {size} pixels; the smallest valid edge is {SMALLEST_PX}")
 
 
 class FrameEncoder(nn.Module):

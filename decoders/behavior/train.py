@@ -21,9 +21,9 @@ from rig.errors import DataError
 
 INPUT_PX = 32  # frames are binned towards this edge: 0.3 mm on the cortex, finer tells nothing of running
 _MEAN_S, _STD_S = 60.0, 60.0  # several bouts, so that a long run does not become the mean
-_CHUNK_S = 30.0  # the hidden state is carried so far, then starts anew
-_SEGMENT_S = 3.0  # the gradient goes back so far
-_BATCH = 6
+_CHUNK_S = 20.0  # the hidden state is carried so far, then starts anew
+_SEGMENT_S = 2.0  # the gradient goes back so far
+_BATCH = 32
 _SHIFT_PX = 2  # optics are never mounted twice in the same place
 _WARM_UP_S = 3.0  # not scored, as live
 
@@ -40,7 +40,8 @@ class Recording:
     @property
     def brightness(self) -> NDArray[np.float32]:
         """Mean of every normalised frame, (T,)."""
-        return self.frames.mean(axis=(1, 2), dtype=np.float32)
+        brightness: NDArray[np.float32] = self.frames.mean(axis=(1, 2), dtype=np.float32)
+        return brightness
 
 
 def input_size(height_px: int, width_px: int) -> tuple[int, int]:
@@ -53,7 +54,8 @@ def input_size(height_px: int, width_px: int) -> tuple[int, int]:
     """
     factor = max(1, min(height_px, width_px) // INPUT_PX)
     if height_px % factor or width_px % factor:
-        raise DataError(f"frames of {height_px}x{width_px} pixels cannot be binned by {factor}; valid are multiples of it")
+        size = f"{height_px}x{width_px}"
+        raise DataError(f"frames of {size} pixels cannot be binned by {factor}; valid are multiples of it")
     return height_px // factor, width_px // factor
 
 
@@ -68,7 +70,9 @@ def prepare(
         normaliser = normaliser or RunningNormaliser(*size, NormaliserConfig(_MEAN_S, _STD_S, rate_hz))
         normalised.append(normaliser.step(bin_area(frame, *size)).astype(np.float16))
     if not normalised or len(normalised) != len(running) or len(running) < _CHUNK_S * rate_hz:
-        raise DataError(f"{name}: {len(normalised)} frames; valid is {_CHUNK_S:g} s or more, every one labelled")
+        raise DataError(
+            f"{name}: {len(normalised)} frames; valid is {_CHUNK_S:g} s or more, every one labelled"
+        )
     return Recording(name, rate_hz, np.stack(normalised), running)
 
 
@@ -102,7 +106,7 @@ def decode(network: BehaviorNetwork, recording: Recording) -> NDArray[np.float32
     """Probability of running at every frame of a recording, (T,), by the sequence form of the network."""
     hidden, answers = network.start(1), []
     with torch.no_grad():
-        for part in torch.from_numpy(recording.frames).split(256):
+        for part in torch.split(torch.from_numpy(recording.frames), 256):
             logits, hidden = network(part.float().unsqueeze(0), hidden)
             answers.append(torch.sigmoid(logits[0]))
     probability: NDArray[np.float32] = torch.cat(answers).numpy()
@@ -120,9 +124,9 @@ def evaluate(
     scores = {}
     for recording in held_out:
         start = round(_WARM_UP_S * recording.rate_hz)
-        arrays = (decode(network, recording), recording.brightness, recording.running)
-        probability, brightness, running = (array[start:] for array in arrays)
-        scores[recording.name] = score(probability, brightness, threshold, running)
+        probability, brightness = decode(network, recording), recording.brightness
+        running = recording.running[start:]
+        scores[recording.name] = score(probability[start:], brightness[start:], threshold, running)
     return scores
 
 

@@ -1,0 +1,1 @@
+"""Published and own layouts of recordings, one per file."""

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from rig.bouts import find_bouts, in_bouts
 from rig.errors import DataError
-from rig.recording.reader import FrameTable, SampleTable, SessionReader
+from rig.recording.reader import SessionReader
+from rig.recording.recorded_tables import FrameTable, SampleTable
 
 _NS_PER_MS = 1_000_000
 NOT_SHOWN = -1
@@ -43,7 +44,8 @@ def session_files(data: Sequence[Path]) -> list[Path]:
     """Session files named, and those in the folders named, in order; raises `DataError` when there are none."""
     found = list(dict.fromkeys(path for given in data for path in _files(given)))
     if not found:
-        raise DataError(f"{', '.join(map(str, data))}: no session file (*.nwb); make some with `rig simulate` or `rig run`")
+        looked_at = ", ".join(map(str, data))
+        raise DataError(f"{looked_at}: no session file (*.nwb); make some with `rig simulate` or `rig run`")
     return found
 
 
@@ -58,7 +60,9 @@ def running_recording(reader: SessionReader, path: Path) -> RunningRecording:
     config = reader.description.config
     camera = _camera(reader, path, "one_photon")
     if config.running is None:
-        raise DataError(f"{path}: its configuration has no section running, so run and rest cannot be told apart")
+        raise DataError(
+            f"{path}: its configuration has no section running, so run and rest cannot be told apart"
+        )
     speed = reader.samples(config.running.source)
     bouts = find_bouts(
         speed.session_ns,
@@ -101,7 +105,9 @@ def _files(given: Path) -> list[Path]:
     if given.is_dir():
         return sorted(given.glob("*.nwb"))
     if not given.exists():
-        raise DataError(f"{given}: no such file or folder; valid are session files (*.nwb) or a folder of them")
+        raise DataError(
+            f"{given}: no such file or folder; valid are session files (*.nwb) or a folder of them"
+        )
     return [given]
 
 

@@ -1,0 +1,1 @@
+"""What the animal sees, read from its neurons."""

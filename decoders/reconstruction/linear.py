@@ -34,7 +34,8 @@ class LinearReader:
         # einsum, not BLAS: one thread, and the same bits in every process
         scores = np.einsum("...f,fk->...k", features, self.weights) + self.offset
         pixels = np.einsum("...k,kp->...p", scores, self.components) + self.mean_frame
-        return np.clip(pixels, 0.0, 255.0)
+        grey: NDArray[np.float32] = np.clip(pixels, 0.0, 255.0)
+        return grey
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +117,22 @@ def fit_ridge(
         Principal components of the movies to predict.
     """
     scaling = _scaling(parts, components)
-    by_fold = [_total([scaling.sums(part) for part in parts[k::folds]]) for k in range(min(folds, len(parts)))]
+    by_fold = [
+        _total([scaling.sums(part) for part in parts[k::folds]]) for k in range(min(folds, len(parts)))
+    ]
     everything = _total(by_fold)
     choice = _cross_validate(by_fold, everything, strengths)
     weights = _solve(everything, choice.lag_frames, [choice.strength], _decompose(everything))[0]
-    weights = _in_half(weights / scaling.spread[:, None])
-    reader = LinearReader(
-        weights, -scaling.centre @ weights, _in_half(scaling.components), scaling.mean_frame
-    )
-    return reader, choice
+    stored = _in_half(weights / scaling.spread[:, None])
+    offset: NDArray[np.float32] = -scaling.centre @ stored
+    return LinearReader(stored, offset, _in_half(scaling.components), scaling.mean_frame), choice
 
 
 def _scaling(parts: Sequence[Part], components: int) -> _Scaling:
     features = np.concatenate([part.features for part in parts])
-    spread = np.maximum(features.std(axis=0), np.float32(1e-6))  # an ROI that never answers divides by something
+    spread = np.maximum(
+        features.std(axis=0), np.float32(1e-6)
+    )  # an ROI that never answers divides by something
     movies = np.concatenate([part.movie for part in parts]).astype(np.float32)
     return _Scaling(features.mean(axis=0), spread, *principal_components(movies, components))
 
@@ -158,13 +161,18 @@ def _decompose(sums: _Sums) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _solve(
-    sums: _Sums, lag: int, strengths: Sequence[float], decomposed: tuple[NDArray[np.float64], NDArray[np.float64]]
+    sums: _Sums,
+    lag: int,
+    strengths: Sequence[float],
+    decomposed: tuple[NDArray[np.float64], NDArray[np.float64]],
 ) -> list[NDArray[np.float64]]:
     """Ridge weights (F, K) for each strength."""
     values, vectors = decomposed
     turned = vectors.T @ sums.cross[lag]
     unit = values.mean()
-    return [vectors @ (turned / (np.maximum(values, 0.0) + strength * unit)[:, None]) for strength in strengths]
+    return [
+        vectors @ (turned / (np.maximum(values, 0.0) + strength * unit)[:, None]) for strength in strengths
+    ]
 
 
 def video_correlation(shown: NDArray[np.float32], reconstructed: NDArray[np.float32]) -> float:

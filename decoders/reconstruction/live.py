@@ -92,15 +92,16 @@ class ResponseWindows:
     def step(self, pixels: NDArray[np.generic], missed: int = 0) -> NDArray[np.float32]:
         """Take one frame (H, W) and return the window (bins, N) that ends with it, oldest first.
 
-        Each bin is the mean of `bin_frames` frames: single ones are mostly shot noise. For each of `missed` frames before this one the last
-        response is held, so that the window keeps its length.
+        Each bin is the mean of `bin_frames` frames: single ones are mostly shot noise. For each of `missed` frames
+        before this one the last response is held, so that the window keeps its length.
         """
         if self._newest is not None:
             for _ in range(min(missed, self._length)):
                 self._recent.push(self._newest)
         self._newest = self._responses.step(self._traces(pixels))
         window = self._recent.push(self._newest)
-        return window.reshape(self._bins, self._bin_frames, -1).mean(axis=1)
+        binned: NDArray[np.float32] = window.reshape(self._bins, self._bin_frames, -1).mean(axis=1)
+        return binned
 
 
 def load_reader(checkpoint: Checkpoint) -> LinearReader:

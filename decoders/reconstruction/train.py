@@ -56,7 +56,9 @@ class Report:
     video_correlation_mismatched: float
 
 
-def untrained_checkpoint(labels: NDArray[np.integer], rate_hz: float, movie_size: tuple[int, int]) -> Checkpoint:
+def untrained_checkpoint(
+    labels: NDArray[np.integer], rate_hz: float, movie_size: tuple[int, int]
+) -> Checkpoint:
     """Everything that is settled before training: how frames become windows of responses."""
     return Checkpoint(
         kind=KIND,
@@ -188,7 +190,9 @@ def _score(
     return [_two_correlations(pairs, k) for k in range(len(pairs))]
 
 
-def _two_correlations(pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]], k: int) -> tuple[float, float]:
+def _two_correlations(
+    pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]], k: int
+) -> tuple[float, float]:
     shown, reconstructed = pairs[k]
     other = pairs[(k + 1) % len(pairs)][0]
     length = min(len(other), len(reconstructed))

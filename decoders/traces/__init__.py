@@ -1,0 +1,1 @@
+"""Frames to neurons: regions of interest, traces, responses."""

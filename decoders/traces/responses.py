@@ -37,7 +37,8 @@ class RunningResponses:
         baseline = traces.copy() if self._baseline is None else self._baseline
         above = traces - baseline
         self._baseline = baseline + np.where(above > 0, self._rise, self._fall) * above
-        return (traces - self._baseline) / np.maximum(self._baseline, np.float32(_SMALLEST_BASELINE))
+        responses = (traces - self._baseline) / np.maximum(self._baseline, np.float32(_SMALLEST_BASELINE))
+        return responses.astype(np.float32)
 
     def recording(self, traces: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Responses to traces in order, (T, N)."""

@@ -31,7 +31,9 @@ class RoiTraces:
         self.labels = labels.astype(np.int64)
         self.count = int(labels.max())
         self._inside = _MeanPerLabel(self.labels, self.count)
-        self._ring = _MeanPerLabel(neuropil_rings(self.labels, neuropil_px), self.count) if neuropil_px else None
+        self._ring = (
+            _MeanPerLabel(neuropil_rings(self.labels, neuropil_px), self.count) if neuropil_px else None
+        )
 
     def __call__(self, frame: NDArray[np.generic]) -> NDArray[np.float32]:
         """Trace values of one frame: (H, W) to (N,)."""
@@ -73,7 +75,9 @@ def read_label_image(path: Path) -> NDArray[np.integer]:
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path}: not a label image: {error}; valid is a .npy of (H, W) integers") from error
     if not isinstance(labels, np.ndarray):
-        raise DataError(f"{path}: not a label image: holds several arrays; valid is a .npy of (H, W) integers")
+        raise DataError(
+            f"{path}: not a label image: holds several arrays; valid is a .npy of (H, W) integers"
+        )
     check_labels(labels, str(path))
     return labels
 
@@ -84,4 +88,5 @@ def check_labels(labels: NDArray[np.generic], name: str = "label image") -> None
         raise DataError(f"{name}: shape {labels.shape} of {labels.dtype}; valid is (H, W) integers")
     found = np.unique(labels)
     if found[0] < 0 or found[-1] < 1 or len(found[found > 0]) != found[-1]:
-        raise DataError(f"{name}: labels {found[0]} to {found[-1]}, {len(found)} of them; valid are 0 and 1 to N, none left out")
+        has = f"labels {found[0]} to {found[-1]}, {len(found)} different ones"
+        raise DataError(f"{name}: {has}; valid are 0 and 1 to N, none left out")

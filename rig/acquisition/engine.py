@@ -267,6 +267,10 @@ class Engine:
             self.state = RunState.IDLE
             while self._asked is None and not self._start_asked:
                 self._hear_commands()
+                if self._open.window is not None and self._open.window.exit_code() is not None:
+                    raise CortexrigError(
+                        "the window was closed before the run was started; nothing was recorded"
+                    )
                 self._publish_status()
                 self._wake.wait(_STATUS_S)
         return self._asked is None
@@ -440,12 +444,14 @@ class Engine:
             listener.join()
 
     def _dismiss_window(self) -> None:
+        """Show the end; a window that somebody looks at stays until it is closed."""
         self._publish_status()
-        window = self._open.window
-        if window is not None:
-            if self.options.screenshots is not None and self._started_ns:
-                window.wait(_WINDOW_LAST_S)  # it leaves by itself after the last picture
-            window.terminate()
+        window, began = self._open.window, self._started_ns > 0
+        if window is None or (began and self.options.screenshots is None):
+            return
+        if began:
+            window.wait(_WINDOW_LAST_S)  # it leaves by itself after the last picture
+        window.terminate()
 
     # --- report ---------------------------------------------------------------------------------------------
 

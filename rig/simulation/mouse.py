@@ -67,7 +67,8 @@ class Mouse:
         Share of `duration_s` spent running, met exactly; the published mice have 0.37 to 0.80
         (Ajioka 2024).
     duration_s
-        Period after which the behaviour repeats without a seam; rounded to whole seconds.
+        Period after which the behaviour repeats without a seam; rounded up to whole
+        seconds without large prime factors (3600 stays, 3571 becomes 3600).
     """
 
     def __init__(
@@ -84,8 +85,9 @@ class Mouse:
         self.seed = seed
         self.run_fraction = run_fraction
         self.parameters = parameters
-        # Whole seconds: an awkward length makes the FFTs slow.
-        self._samples = round(round(duration_s) * parameters.grid_hz)
+        # A length with large prime factors makes the FFTs slow.
+        whole_s = fft.next_fast_len(round(duration_s), real=True)
+        self._samples = round(whole_s * parameters.grid_hz)
         self.duration_s = self._samples / parameters.grid_hz
         self._bouts, self._run_speed_mm_s = self._draw_bouts()
         self._running = self._lies_in_bout()

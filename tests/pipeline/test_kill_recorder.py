@@ -29,7 +29,7 @@ cameras:
     imaging: {kind: one_photon, indicator: GCaMP6f, excitation_nm: 470, emission_nm: 525,
               location: Isocortex, pixel_size_um: 78.0}
 serial:
-  treadmill: {driver: treadmill, port: simulated}
+  treadmill: {driver: treadmill, port: simulated, wheel_diameter_mm: 150.0, counts_per_revolution: 4096}
 running: {source: treadmill}
 recording: {min_free_gb: 0.0, flush_s: 0.02, compression: COMPRESSION}
 """

@@ -45,7 +45,7 @@ cameras:
     imaging: {kind: two_photon, indicator: GCaMP6f, excitation_nm: 920, emission_nm: 525,
               location: VISp, pixel_size_um: 5.0}
 serial:
-  treadmill: {driver: treadmill, port: simulated}
+  treadmill: {driver: treadmill, port: simulated, wheel_diameter_mm: 150.0, counts_per_revolution: 4096}
   pupil: {driver: pupil, port: simulated}
   stimulus: {driver: stimulus, port: simulated}
 outputs:

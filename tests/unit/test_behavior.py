@@ -80,7 +80,9 @@ def test_bigger_frames_are_binned(mouse):
 
 
 def test_a_camera_that_does_not_fit():
-    with pytest.raises(CheckpointError, match=r"behavior\.npz: camera 'widefield' has 100x100 pixels; valid are"):
+    with pytest.raises(
+        CheckpointError, match=r"behavior\.npz: camera 'widefield' has 100x100 pixels; valid are"
+    ):
         live([], FrameStream("widefield", 100, 100, "uint16", RATE_HZ, 0.0))
 
 
@@ -114,7 +116,9 @@ def test_training_learns_repeats_and_ships(tmp_path):
     camera = FrameStream("widefield", 40, 40, "float32", RATE_HZ, 0.0)
     frames = np.random.default_rng(0).normal(100.0, 10.0, (60, 40, 40)).astype(np.float32)
     _, probability = live(frames, camera, checkpoint=str(path), warm_up_s=0.0)
-    offline = train.decode(network, train.prepare("x", np.tile(frames, (15, 1, 1)), np.zeros(900, bool), RATE_HZ))
+    offline = train.decode(
+        network, train.prepare("x", np.tile(frames, (15, 1, 1)), np.zeros(900, bool), RATE_HZ)
+    )
     np.testing.assert_allclose(probability, offline[:60], atol=5e-3)  # training keeps half precision
 
 

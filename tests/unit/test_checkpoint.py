@@ -11,7 +11,9 @@ ARRAYS = {"weights": np.arange(6, dtype=np.float16).reshape(2, 3), "labels": np.
 
 @pytest.fixture
 def checkpoint():
-    return Checkpoint("toy", 64, 32, 30.0, ARRAYS, {"lag": 3, "net": {"sizes": [1, 2]}}, {"data": "simulated"})
+    return Checkpoint(
+        "toy", 64, 32, 30.0, ARRAYS, {"lag": 3, "net": {"sizes": [1, 2]}}, {"data": "simulated"}
+    )
 
 
 def camera(height=64, width=32, rate=30.0):

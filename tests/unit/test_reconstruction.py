@@ -88,7 +88,9 @@ def test_a_checkpoint_of_the_other_decoder():
 
 def test_components_are_orthonormal_and_leading():
     rng = np.random.default_rng(0)
-    frames = (rng.normal(size=(200, 3)) * [9.0, 3.0, 1.0]) @ np.linalg.qr(rng.normal(size=(20, 3)))[0].T + 100.0
+    frames = (rng.normal(size=(200, 3)) * [9.0, 3.0, 1.0]) @ np.linalg.qr(rng.normal(size=(20, 3)))[
+        0
+    ].T + 100.0
     mean, components = principal_components(frames.astype(np.float32), 2)
     np.testing.assert_allclose(components @ components.T, np.eye(2), atol=1e-5)
     rest = (frames - mean) - (frames - mean) @ components.T @ components
@@ -113,7 +115,8 @@ def test_a_linear_code_is_read_well_at_its_own_lag():
     weights = np.random.default_rng(5).normal(size=(24, 32))
     untrained = train.untrained_checkpoint(labels, RATE_HZ, (4, 6))
     sessions = [
-        train.prepare(f"s{seed}", untrained, *linear_field(seed, labels, weights, delay=6)) for seed in range(5)
+        train.prepare(f"s{seed}", untrained, *linear_field(seed, labels, weights, delay=6))
+        for seed in range(5)
     ]
     _, report = train.fit(sessions, components=3)
     assert report.video_correlation > 0.8

@@ -1,0 +1,106 @@
+"""Commands reach the device, stale ones do not, and silence is safe."""
+
+import threading
+import time
+
+import numpy as np
+
+from rig.closed_loop.actuator import Actuator
+from rig.closed_loop.policy import Policy, PolicySettings
+from rig.errors import CortexrigError, DeviceLost
+from rig.messages import Output, Prediction
+from rig.replay.sources import RecordingOutput
+from rig.sync.clock import SessionClock
+
+SETTINGS = PolicySettings(0.5, 0.5, 0, 0, 10**12, 1.0, 10**12)
+
+
+class Rig:
+    """An actuator with a recording output, and what it did."""
+
+    def __init__(self, max_age_ns: int | None) -> None:
+        self.clock = SessionClock.start()
+        self.outputs: list[Output] = []
+        self.errors: list[CortexrigError] = []
+        self.changed = threading.Semaphore(0)
+        device = RecordingOutput("laser", self.clock)
+        self.actuator = Actuator(
+            device, Policy(SETTINGS), self.clock, max_age_ns, self.record, self.errors.append
+        )
+        self.actuator.start()
+
+    def record(self, output: Output) -> None:
+        self.outputs.append(output)
+        self.changed.release()
+
+    def predict(self, index: int, value: float, age_ns: int = 0) -> None:
+        now_ns = self.clock.now_ns()
+        values = np.array(value, np.float32)
+        arrival_ns = now_ns - age_ns
+        self.actuator.take(
+            Prediction("b", index, 0, index, 0, values, now_ns, arrival_ns, now_ns, now_ns, now_ns)
+        )
+
+    def wait(self) -> Output:
+        assert self.changed.acquire(timeout=5)
+        return self.outputs[-1]
+
+
+def test_on_then_off_with_the_prediction_that_caused_it() -> None:
+    rig = Rig(10**9)
+    rig.predict(3, 0.9)
+    assert (rig.wait().on, rig.outputs[-1].prediction_index) == (True, 3)
+    rig.predict(4, 0.1)
+    assert (rig.wait().on, rig.outputs[-1].prediction_index) == (False, 4)
+    rig.actuator.stop("run stops")
+    assert [o.index for o in rig.outputs] == list(range(len(rig.outputs)))
+
+
+def test_a_stale_prediction_is_not_acted_on() -> None:
+    rig = Rig(10**8)
+    rig.predict(0, 0.9, age_ns=2 * 10**8)
+    time.sleep(0.05)
+    rig.actuator.stop("run stops")
+    assert rig.outputs == []
+
+
+def test_without_fresh_predictions_the_output_goes_off() -> None:
+    rig = Rig(10**8)
+    rig.predict(0, 0.9)
+    assert rig.wait().on
+    safe = rig.wait()
+    assert (safe.on, safe.reason, safe.prediction_index) == (False, "no fresh prediction", -1)
+    assert rig.actuator.status().safe
+    rig.predict(1, 0.9)  # the decoder is back
+    assert rig.wait().on
+    rig.actuator.stop("run stops")
+    assert not rig.outputs[-1].on
+
+
+def test_make_safe_and_stop_twice() -> None:
+    rig = Rig(10**9)
+    rig.predict(0, 0.9)
+    rig.wait()
+    rig.actuator.make_safe("decoder lost")
+    assert rig.wait().reason == "decoder lost"
+    rig.actuator.stop("run stops")
+    rig.actuator.stop("run stops")
+
+
+def test_a_lost_device_is_told_once() -> None:
+    rig = Rig(10**9)
+
+    class Gone(RecordingOutput):
+        def write(self, on: bool, reason: str, prediction_index: int, decided_ns: int) -> Output:
+            raise DeviceLost("laser: unplugged")
+
+    rig.actuator.stop("unused")
+    told: list[CortexrigError] = []
+    actuator = Actuator(
+        Gone("laser", rig.clock), Policy(SETTINGS), rig.clock, 10**9, rig.outputs.append, told.append
+    )
+    actuator.start()
+    now = rig.clock.now_ns()
+    actuator.take(Prediction("b", 0, 0, 0, 0, np.array(1, np.float32), now, now, now, now, now))
+    actuator.stop("run stops")
+    assert [str(error) for error in told] == ["laser: unplugged"]
