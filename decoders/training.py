@@ -61,7 +61,7 @@ def train(
     optimiser = torch.optim.AdamW(
         network.parameters(), config.learning_rate, weight_decay=config.weight_decay
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, config.epochs * steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, config.epochs * steps, pct_start=0.1)
     parts = {"network": network, "optimiser": optimiser, "schedule": schedule}
     history = _load(resume, parts, config) if resume and resume.exists() else []
     with Progress(console=Console(stderr=True), transient=True) as progress:

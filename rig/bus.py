@@ -45,7 +45,7 @@ def encode(message: Message) -> tuple[bytes, list[np.ndarray]]:
     for f in fields(message):
         value = getattr(message, f.name)
         if isinstance(value, np.ndarray):
-            value = np.ascontiguousarray(value)
+            value = np.require(value, requirements="C")  # ascontiguousarray would make a scalar (1,)
             arrays.append(value)
             shapes.append((f.name, value.dtype.str, value.shape))
         else:

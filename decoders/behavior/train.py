@@ -23,7 +23,7 @@ INPUT_PX = 32  # frames are binned towards this edge: 0.3 mm on the cortex, fine
 _MEAN_S, _STD_S = 60.0, 60.0  # several bouts, so that a long run does not become the mean
 _CHUNK_S = 20.0  # the hidden state is carried so far, then starts anew
 _SEGMENT_S = 2.0  # the gradient goes back so far
-_BATCH = 32
+_BATCH = 12
 _SHIFT_PX = 2  # optics are never mounted twice in the same place
 _WARM_UP_S = 3.0  # not scored, as live
 

@@ -55,7 +55,8 @@ _STATUS_S = 0.25
 _SAMPLE_BYTES = 1 << 14
 _STATUS_BYTES = 1 << 13
 _DECODER_DRAIN_S = 5.0
-_WINDOW_LAST_S = 10.0
+_WINDOW_LAST_S = 15.0
+_WINDOW_HEARS_S = 1.0
 _PREDICTION_QUEUE = 256
 SIMULATED = "simulated"
 
@@ -445,13 +446,16 @@ class Engine:
 
     def _dismiss_window(self) -> None:
         """Show the end; a window that somebody looks at stays until it is closed."""
-        self._publish_status()
         window, began = self._open.window, self._started_ns > 0
-        if window is None or (began and self.options.screenshots is None):
+        if window is None:
             return
-        if began:
-            window.wait(_WINDOW_LAST_S)  # it leaves by itself after the last picture
-        window.terminate()
+        leaves_by_itself = began and self.options.screenshots is not None
+        end = time.monotonic() + (_WINDOW_LAST_S if leaves_by_itself else _WINDOW_HEARS_S)
+        while window.exit_code() is None and time.monotonic() < end:
+            self._publish_status()  # again and again: a window that has just been opened must hear it too
+            time.sleep(_STATUS_S)
+        if leaves_by_itself or not began:
+            window.terminate()
 
     # --- report ---------------------------------------------------------------------------------------------
 

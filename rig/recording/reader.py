@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import h5py
-import hdf5plugin  # noqa: F401  registers the frames' compression with HDF5
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +17,7 @@ from rig.errors import CortexrigError, SessionFileError
 from rig.messages import Event, Gap, Output
 from rig.recording import layout
 from rig.recording.message_writer import RECORDER, RUN_ERROR
+from rig.recording.opening import open_session_file
 from rig.recording.recorded_messages import Recorded, SessionLog, recorded_messages
 from rig.recording.recorded_tables import FrameTable, LazyFrames, PredictionTable, SampleTable
 from rig.recording.rows import NO_COMMAND, join_texts
@@ -37,7 +37,7 @@ class SessionReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file, looks_cut_off = _open(path)
+        self._file, looks_cut_off = open_session_file(path)
         try:
             self._read_contents()
             if looks_cut_off and self.finish_reason is not None:  # it was whole once
@@ -232,21 +232,3 @@ class SessionReader:
         """The session's log: events and gaps with their places among all messages."""
         columns, count = self._columns(layout.LOG, "")
         return SessionLog({name: self._read(path, count) for name, path in columns.items()})
-
-
-def _open(path: Path) -> tuple[h5py.File, bool]:
-    """Open a session file, plainly when it was closed, as SWMR reader when not; and say if it looks cut off.
-
-    That is also how a file looks that its writer could not close because the disk was full.
-    """
-    if not path.is_file():
-        raise SessionFileError(f"{path} does not exist or is no file")
-    try:
-        return h5py.File(path, "r"), False
-    except OSError as error:
-        looks_cut_off = "truncated" in str(error)
-    try:
-        return h5py.File(path, "r", swmr=True), looks_cut_off
-    except (OSError, RuntimeError) as error:
-        what = "cut off" if looks_cut_off else "damaged or no session file of cortexrig"
-        raise SessionFileError(f"{path} is {what}: {reason_of(error)}") from error

@@ -1,1 +1,1 @@
-"""Wire formats of serial devices, one a file: bytes in, numbers out, no ports."""
+"""Wire formats, one per file: bytes to numbers and back, without any input or output of their own."""

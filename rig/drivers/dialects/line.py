@@ -1,132 +1,192 @@
-"""Lines of numbers, one sample a line: ``ticks,count`` or ``ticks,diameter,x,y``, as most microcontrollers send.
+"""The line dialect: one sample per text line, numbers between separators, as most home-made boards send them.
 
-Reader and writer of the format stand together, so that the simulator speaks what the driver understands.
+Owns the bytes of one line and the width of the device's clock; opens nothing. A line ends with a newline (a carriage
+return before it is ignored). Whatever is not a sample is counted as junk, and the next line is read as if nothing had
+happened. How lost lines and clock jumps are told is `rig.drivers.serial_port`'s part.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from rig.config import SerialConfig
+from rig.config import Model
+from rig.messages import NO_TICKS
 
 TICKS = "ticks"
-_LONGEST_LINE = 1024  # bytes without a line end: not this dialect, or the wrong baud rate
-_SHOWN = 40  # characters of a junk line that a report shows
+LONGEST_LINE = 256  # bytes; a sample takes 20 to 60, and more without a newline is a wrong baud rate
+_EXAMPLE = 40  # bytes of junk that are quoted
 
 
-class LineConfig(SerialConfig):
-    """A serial source that speaks in lines."""
+class LineDialectConfig(Model):
+    """How a device writes its lines."""
 
-    port: str
-    """Serial port, usb:VID:PID:SERIAL, socket://HOST:PORT, or simulated."""
-    baud: int = Field(default=115200, gt=0)
-    hello: str = "start\n"
-    """Sent when the run starts, since opening a port throws away what was waiting."""
-    goodbye: str = "stop\n"
-    """Sent when it stops."""
-    tick_hz: PositiveFloat = 1_000_000.0
-    """Rate of the device's clock."""
-    tick_bits: int = Field(default=32, ge=8, le=62)
-    """The device's clock starts again at 0 after so many bits."""
-    separator: str = Field(default=",", min_length=1)
-    columns: tuple[str, ...]
-    """What stands in a line, in order; ticks is the device's clock."""
+    tick_hz: float = Field(default=1_000_000.0, ge=0.0)
+    """Rate of the device's clock (micros() of an Arduino: 1000000); 0 when it sends none."""
+    tick_bits: int = Field(default=32, ge=8, le=63)
+    """Width at which that clock wraps."""
+    separator: Annotated[str, StringConstraints(min_length=1, max_length=1)] = ","
+    """Between columns; a space stands for any white space."""
+    columns: tuple[str, ...] = Field(min_length=1)
+    """What a line holds, in order; ticks is the device's clock."""
     scale: dict[str, float] = Field(default_factory=dict)
-    """Factor for each column, from what is sent to its unit."""
+    """By column: what its numbers are multiplied by (1 when not given)."""
     units: dict[str, str] = Field(default_factory=dict)
-    """Unit of each column, after scaling."""
-
-    @model_validator(mode="after")
-    def _columns_fit(self) -> Self:
-        if (
-            self.columns.count(TICKS) != 1
-            or len(set(self.columns)) < len(self.columns)
-            or len(self.columns) < 2
-        ):
-            raise ValueError(f"columns {list(self.columns)}: valid is ticks once and each other column once")
-        for name in (*self.scale, *self.units):
-            if name not in self.columns:
-                raise ValueError(f"scale or units names {name!r}; valid: {', '.join(self.value_columns)}")
-        return self
+    """By column: unit after scaling."""
 
     @property
     def value_columns(self) -> tuple[str, ...]:
-        """Columns other than the device's clock."""
-        return tuple(name for name in self.columns if name != TICKS)
+        """Columns beside the clock."""
+        return tuple(column for column in self.columns if column != TICKS)
+
+    @model_validator(mode="after")
+    def _columns_fit(self) -> Self:
+        if len(set(self.columns)) < len(self.columns) or not self.value_columns:
+            raise ValueError(f"columns {list(self.columns)}: each once, and at least one beside {TICKS}")
+        if (TICKS in self.columns) != (self.tick_hz > 0):
+            raise ValueError(f"a column {TICKS} and a tick_hz above 0 belong together: give both or neither")
+        for key, named in (("scale", self.scale), ("units", self.units)):
+            unknown = [column for column in named if column not in self.value_columns]
+            if unknown:
+                raise ValueError(f"{key} names {unknown[0]!r}; valid: {', '.join(self.value_columns)}")
+        if any(factor == 0 or not math.isfinite(factor) for factor in self.scale.values()):
+            raise ValueError(f"scale {self.scale}: valid is any number but 0")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedLines:
-    """Samples found in some bytes; `junk` lines were not samples, `example` is the last of them."""
+    """What some bytes held.
 
-    ticks: NDArray[np.int64]  # (n,), unrolled
-    values: NDArray[np.float64]  # (n, columns), scaled
-    junk: int
-    example: str
+    `ticks` are unwrapped (-1 throughout when the device has no clock) and otherwise as received: `backward` lists
+    the places in `ticks` that lie before their predecessor. `junk` counts lines that are no sample, one of which
+    `junk_example` quotes. `dropped_first` says that the line which may have been stale or truncated was passed over.
+    """
+
+    ticks: NDArray[np.int64]  # (n,)
+    values: NDArray[np.float64]  # (n, value columns), scaled
+    backward: tuple[int, ...] = ()
+    junk: int = 0
+    junk_example: str = ""
+    dropped_first: bool = False
 
 
 class LineParser:
-    """Turns bytes, in whatever pieces they come, into samples; remembers the piece of a line that is not over."""
+    """Bytes in any portions to samples; the portions do not matter.
 
-    def __init__(self, config: LineConfig) -> None:
-        self._columns = config.columns
-        self._separator = config.separator.encode()
-        self._scale = np.array([config.scale.get(name, 1.0) for name in config.value_columns])
-        self._ticks_at = config.columns.index(TICKS)
-        self._wrap = 1 << config.tick_bits
-        self._rest = b""
-        self._first = True
-        self._last_raw: int | None = None
-        self._turns = 0
+    Parameters
+    ----------
+    mid_line
+        The bytes begin anywhere, as those of a port just opened do: what comes before the first newline may be
+        stale or a truncated line that reads like a whole one, so it is passed over.
+    """
 
-    def feed(self, data: bytes) -> ParsedLines:
-        """Return the samples that are complete with these bytes."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        rows: list[tuple[int, list[float]]] = []
-        junk, example = 0, b""
-        if len(self._rest) > _LONGEST_LINE:
-            junk, example, self._rest = 1, self._rest, b""
+    def __init__(self, config: LineDialectConfig, mid_line: bool = True) -> None:
+        self._config = config
+        self._separator = None if config.separator.isspace() else config.separator.encode()
+        self._scales = tuple(config.scale.get(column, 1.0) for column in config.value_columns)
+        self._tick_place = config.columns.index(TICKS) if TICKS in config.columns else None
+        self._skip_first = mid_line
+        self._partial = b""
+        self._too_long = False  # of the line not yet ended: counted already, its rest is passed over
+        self._last_ticks: int | None = None
+
+    def feed(self, received: bytes) -> ParsedLines:
+        """Return the samples that these bytes complete. Never fails."""
+        *lines, self._partial = (self._partial + received).split(b"\n")
+        dropped = self._skip_first and bool(lines)
+        samples: list[tuple[int, list[float]]] = []
+        junk: list[bytes] = []
         for line in lines:
-            row = self._parse(line)
-            if row is not None:
-                rows.append(row)
-            elif (
-                line.strip() and not self._first
-            ):  # what the port held of a line when it was opened is no fault
-                junk, example = junk + 1, line
-            self._first = False
-        ticks = np.array([self._unroll(raw) for raw, _ in rows], np.int64)
-        values = np.array([v for _, v in rows], np.float64).reshape(len(rows), len(self._columns) - 1)
-        return ParsedLines(
-            ticks, values * self._scale, junk, example[:_SHOWN].decode("ascii", "backslashreplace")
-        )
+            if self._is_passed_over():
+                continue
+            sample = self._sample(line)
+            if sample is not None:
+                samples.append(sample)
+            elif line.strip():
+                junk.append(line)
+        if self._grows_too_long():
+            junk.append(self._partial)
+        self._partial = b"" if self._too_long else self._partial
+        return self._collect(samples, junk, dropped)
 
-    def _parse(self, line: bytes) -> tuple[int, list[float]] | None:
+    def _is_passed_over(self) -> bool:
+        """Whether a line that just ended is the first, or the rest of one that was counted as too long."""
+        passed_over = self._skip_first or self._too_long
+        self._skip_first = self._too_long = False
+        return passed_over
+
+    def _grows_too_long(self) -> bool:
+        """Whether the line not yet ended became too long just now, and is not the first."""
+        before = self._too_long
+        self._too_long = before or len(self._partial) > LONGEST_LINE
+        return self._too_long and not before and not self._skip_first
+
+    def _sample(self, line: bytes) -> tuple[int, list[float]] | None:
+        """Raw ticks and scaled values of a line; None when it is not a sample."""
         fields = line.strip().split(self._separator)
-        if len(fields) != len(self._columns):
-            return None
+        if len(line) > LONGEST_LINE or len(fields) != len(self._config.columns) or b"_" in line:
+            return None  # Python reads 1_000 as a number; a device does not write it
         try:
-            ticks = int(fields.pop(self._ticks_at))
-            values = [float(field) for field in fields]
+            ticks = NO_TICKS if self._tick_place is None else int(fields.pop(self._tick_place))
+            values = [float(field) * scale for field, scale in zip(fields, self._scales, strict=True)]
         except ValueError:
             return None
-        return (ticks, values) if 0 <= ticks < self._wrap else None
+        in_range = self._tick_place is None or 0 <= ticks < 1 << self._config.tick_bits
+        return (ticks, values) if in_range and not any(map(math.isinf, values)) else None
 
-    def _unroll(self, raw: int) -> int:
-        """Add a turn when the counter went back by more than half its range; a smaller step back is the device's."""
-        if self._last_raw is not None and self._last_raw - raw > self._wrap // 2:
-            self._turns += 1
-        self._last_raw = raw
-        return raw + self._turns * self._wrap
+    def _collect(
+        self, samples: list[tuple[int, list[float]]], junk: list[bytes], dropped: bool
+    ) -> ParsedLines:
+        ticks = np.empty(len(samples), np.int64)
+        values = np.empty((len(samples), len(self._scales)), np.float64)
+        backward = []
+        for place, (raw_ticks, row) in enumerate(samples):
+            step = self._advance(raw_ticks)
+            if step < 0:
+                backward.append(place)
+            ticks[place] = self._last_ticks
+            values[place] = row
+        example = junk[0][:_EXAMPLE].decode("ascii", "backslashreplace") if junk else ""
+        return ParsedLines(ticks, values, tuple(backward), len(junk), example, dropped)
+
+    def _advance(self, raw_ticks: int) -> int:
+        """Move the unwrapped clock to a raw reading by the shorter way round, and return the step."""
+        if self._tick_place is None or self._last_ticks is None:
+            self._last_ticks = raw_ticks
+            return 0
+        step = wrapped_step(raw_ticks - self._last_ticks, self._config.tick_bits)
+        self._last_ticks += step
+        return step
 
 
-def format_line(fields: dict[str, float], columns: tuple[str, ...], separator: str = ",") -> bytes:
-    """One sample as the device sends it; `fields` holds unscaled numbers."""
-    return separator.join(_number(fields[name]) for name in columns).encode() + b"\n"
+def wrapped_step(difference: int, bits: int) -> int:
+    """Difference of two readings of a counter that wraps at `bits`, by the shorter way: -2^(bits-1) to 2^(bits-1)-1."""
+    half = 1 << (bits - 1)
+    return (difference + half) % (2 * half) - half
+
+
+def format_line(config: LineDialectConfig, ticks: int, values: Sequence[float]) -> bytes:
+    """Write one sample as its device would: ticks wrapped, values (in order of `value_columns`) unscaled."""
+    by_column = dict(zip(config.value_columns, values, strict=True))
+    fields = [
+        str(ticks % (1 << config.tick_bits))
+        if column == TICKS
+        else _number(by_column[column] / config.scale.get(column, 1.0))
+        for column in config.columns
+    ]
+    return (config.separator.join(fields) + "\n").encode("ascii")
 
 
 def _number(value: float) -> str:
-    return str(int(value)) if float(value).is_integer() else repr(float(value))
+    """Shortest text that reads back as the same number; whole ones without a point."""
+    return str(int(value)) if value == int_or_nan(value) else repr(float(value))
+
+
+def int_or_nan(value: float) -> float:
+    """Return the whole part of a number, NaN when it has none."""
+    return math.nan if not math.isfinite(value) else float(math.trunc(value))
