@@ -21,7 +21,7 @@ class TrainingConfig:
     """How a network is trained. `threads` is fixed because sums depend on it."""
 
     epochs: int
-    learning_rate: float = 2e-3
+    learning_rate: float = 1.5e-3
     weight_decay: float = 1e-2
     seed: int = 0
     threads: int = 2
@@ -61,7 +61,9 @@ def train(
     optimiser = torch.optim.AdamW(
         network.parameters(), config.learning_rate, weight_decay=config.weight_decay
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, config.epochs * steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, config.learning_rate, config.epochs * steps, pct_start=0.1
+    )
     parts = {"network": network, "optimiser": optimiser, "schedule": schedule}
     history = _load(resume, parts, config) if resume and resume.exists() else []
     with Progress(console=Console(stderr=True), transient=True) as progress:

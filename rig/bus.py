@@ -197,7 +197,7 @@ class Subscriber:
         self._listener.try_wait()  # forget the wake-ups of messages already taken
         message = self._take()
         if message is None:
-            self._listener.timed_wait(iox2.Duration.from_secs_f64(timeout_s))
+            self._wait(timeout_s)
             message = self._take()
         return message
 
@@ -207,6 +207,13 @@ class Subscriber:
             self._port.delete()
             self._listener.delete()
             self._port = None
+
+    def _wait(self, timeout_s: float) -> None:
+        try:
+            self._listener.timed_wait(iox2.Duration.from_secs_f64(timeout_s))
+        except iox2.ListenerWaitError as error:
+            if "InterruptSignal" not in str(error):  # a signal ends the wait early, which is what it is for
+                raise BusError(f"the bus cannot be waited on: {error}") from error
 
     def _take(self) -> Message | None:
         sample = self._port.receive()

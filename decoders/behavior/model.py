@@ -18,9 +18,9 @@ SMALLEST_PX = 32
 class NetworkConfig:
     """Sizes of the network; `height_px` and `width_px` are those of its input."""
 
-    height_px: int = 32
-    width_px: int = 32
-    channels: tuple[int, ...] = (16, 32)
+    height_px: int = 64
+    width_px: int = 64
+    channels: tuple[int, ...] = (16, 32, 32)
     features: int = 48
     hidden: int = 32
     dropout: float = 0.2

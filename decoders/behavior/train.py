@@ -19,12 +19,12 @@ from decoders.runtime import export_onnx
 from decoders.training import TrainingConfig, fix_seeds, train
 from rig.errors import DataError
 
-INPUT_PX = 32  # frames are binned towards this edge: 0.3 mm on the cortex, finer tells nothing of running
+INPUT_PX = 64  # frames are binned towards this edge: 0.17 mm on the cortex, finer than its areas
 _MEAN_S, _STD_S = 60.0, 60.0  # several bouts, so that a long run does not become the mean
 _CHUNK_S = 20.0  # the hidden state is carried so far, then starts anew
 _SEGMENT_S = 2.0  # the gradient goes back so far
 _BATCH = 12
-_SHIFT_PX = 2  # optics are never mounted twice in the same place
+_SHIFT_PX = 3  # optics are never mounted twice in the same place
 _WARM_UP_S = 3.0  # not scored, as live
 
 
@@ -45,7 +45,7 @@ class Recording:
 
 
 def input_size(height_px: int, width_px: int) -> tuple[int, int]:
-    """Size that the network sees: the camera's, divided by the whole number that brings it nearest above 32 pixels.
+    """Size that the network sees: the camera's, divided by the whole number that brings it nearest above 64 pixels.
 
     Raises
     ------

@@ -1,94 +1,128 @@
-"""An output device on a serial line: commanded on and off, and asked to say so."""
+"""Serial output: a laser or an LED, switched by a line and answered by a line."""
 
 import time
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field, PositiveFloat
 
 from rig.config import OutputConfig
 from rig.drivers.protocols import DriverContext
-from rig.drivers.serial_port import SerialPort
-from rig.errors import DeviceError
+from rig.drivers.serial_port import PortConfig, SerialPort
+from rig.errors import DeviceError, DeviceLost
 from rig.messages import Output
 
-_OPEN_ANSWER_S = 1.0  # a board that resets when its port is opened needs a moment
-
-
-class SerialOutputConfig(OutputConfig):
-    """A microcontroller that switches a laser, a valve, a TTL line."""
-
-    driver: Literal["serial_output"]
-    port: str
-    """Serial port, usb:VID:PID:SERIAL, socket://HOST:PORT, or simulated."""
-    baud: int = Field(default=115200, gt=0)
-    on: str = "ON\n"
-    """What switches it on..."""
-    off: str = "OFF\n"
-    """...and off."""
-    answer_on: str = "ON"
-    """How its answers begin; the rest of the line (its clock, say) is recorded."""
-    answer_off: str = "OFF"
-    answer_timeout_ms: PositiveFloat = 50.0
+_WAKE_S = 3.0  # a board that resets when its port is opened (an Arduino Uno does) is deaf for about 2 s
+_POLL_S = 0.005
+_NOT_ANSWERED = -1
 
 
 class SerialOutput:
-    """`OutputDevice` on a serial line; every answer is read back."""
+    """Sends the command and waits for the answer, at most `answer_timeout_ms`; both are in the `Output`.
 
-    Config = SerialOutputConfig
+    An answer counts when it begins with what is expected; whatever else the device says last is recorded as its
+    answer, so that an empty or a strange one is seen in the file.
+    """
 
-    def __init__(self, name: str, config: SerialOutputConfig, context: DriverContext) -> None:
-        self._name, self._config, self._context = name, config, context
+    class Config(PortConfig, OutputConfig):
+        """Tag `serial_output`."""
+
+        driver: Literal["serial_output"]
+        on: str = Field(default="ON\n", min_length=1)
+        """Sent to switch on."""
+        off: str = Field(default="OFF\n", min_length=1)
+        """Sent to switch off."""
+        answer_on: str = "ON"
+        """How the answer to `on` begins; empty when the device does not answer."""
+        answer_off: str = "OFF"
+        """How the answer to `off` begins; empty when the device does not answer."""
+        answer_timeout_ms: PositiveFloat = 50.0
+
+    def __init__(self, name: str, config: Config, context: DriverContext) -> None:
+        self._name = name
+        self._config = config
+        self._context = context
         self._port: SerialPort | None = None
-        self._count = 0
-        self._rest = b""
+        self._lost = False
+        self._index = 0
 
     def open(self) -> dict[str, str]:
-        """Open the port, switch off, and hear the device say so."""
-        port = self._context.resolve_port(self._name, self._config.port)
-        self._port = SerialPort(self._name, port, self._config.baud)
-        self._port.write(self._config.off)
-        answer = self._answer(self._config.answer_off, _OPEN_ANSWER_S)
-        if answer is None:
-            raise DeviceError(
-                f"{self._name}: {port} does not answer {self._config.off!r} with {self._config.answer_off!r}; "
-                "check port, baud and answer_off"
-            )
-        return {"port": self._config.port, "first_answer": answer}
+        """Open the port, switch off, and return the port and the device's answer.
+
+        Raises
+        ------
+        DeviceError
+            When the port cannot be opened, or the device does not confirm that it is off.
+        """
+        config = self._config
+        port = SerialPort(self._name, self._context.resolve_port(self._name, config.port), config.baud)
+        self._port = port
+        deadline = time.monotonic() + _WAKE_S
+        while not self._confirms(answer := self._exchange(False)[2], False):
+            if time.monotonic() > deadline:
+                raise DeviceError(
+                    f"{self._name}: sent {config.off!r} to port {port.port}, answer {answer!r} within {_WAKE_S:g} s; "
+                    f"valid is one that begins with {config.answer_off!r}"
+                )
+        return {"port": port.port, "answer": answer}
 
     def write(self, on: bool, reason: str, prediction_index: int, decided_ns: int) -> Output:
-        """Switch, and wait for the answer at most `answer_timeout_ms`; a silent device is recorded as such."""
-        port = self._opened()
-        port.write(self._config.on if on else self._config.off)
-        written_ns = self._context.clock.now_ns()
-        expected = self._config.answer_on if on else self._config.answer_off
-        answer = self._answer(expected, self._config.answer_timeout_ms / 1e3)
-        answered_ns = self._context.clock.now_ns() if answer is not None else -1
-        index, self._count = self._count, self._count + 1
+        """Switch, wait for the answer, and return the whole exchange; raises `DeviceLost`."""
+        written_ns, answered_ns, answer = self._exchange(on)
+        index, self._index = self._index, self._index + 1
         return Output(
-            self._name, index, on, reason, prediction_index, decided_ns, written_ns, answered_ns, answer or ""
+            self._name, index, on, reason, prediction_index, decided_ns, written_ns, answered_ns, answer
         )
 
     def close(self) -> None:
-        """Switch off and close the port. Safe twice, and before it was opened."""
-        port, self._port = self._port, None
-        if port is not None:
-            try:
-                port.write(self._config.off)
-            finally:
-                port.close()
+        """Switch off and let the port go. Safe twice, and after a failed `open`.
 
-    def _answer(self, expected: str, timeout_s: float) -> str | None:
-        """Return the first line that begins as expected, None when none comes in time."""
-        end = time.monotonic() + timeout_s
-        while (left_s := end - time.monotonic()) > 0:
-            *lines, self._rest = (self._rest + self._opened().read(left_s)).split(b"\n")
-            for line in lines:
-                text = line.decode("utf-8", "backslashreplace").strip()
-                if text.startswith(expected):
-                    return text
-        return None
+        Raises
+        ------
+        DeviceLost
+            When the device is not known to be off, unless an earlier error has told so.
+        """
+        port, lost = self._port, self._lost
+        if port is None:
+            return
+        try:
+            answer = "" if lost else self._exchange(False)[2]
+        finally:
+            self._port = None
+            port.close()
+        if not lost and not self._confirms(answer, False):
+            raise DeviceLost(f"{self._name}: did not confirm off at port {port.port}, answer {answer!r}")
 
-    def _opened(self) -> SerialPort:
+    def _exchange(self, on: bool) -> tuple[int, int, str]:
+        """Send a command: when it was written, when answered (-1: not), and the answer."""
         if self._port is None:
-            raise DeviceError(f"{self._name}: has not been opened")
-        return self._port
+            raise DeviceError(f"{self._name}: port {self._config.port} is used before open or after close")
+        try:
+            return self._send(self._port, on)
+        except DeviceLost:
+            self._lost = True
+            raise
+
+    def _send(self, port: SerialPort, on: bool) -> tuple[int, int, str]:
+        now_ns = self._context.clock.now_ns
+        port.discard_input()  # a late answer to the command before is none to this one
+        port.write((self._config.on if on else self._config.off).encode())
+        written_ns, answered_ns, answer = now_ns(), _NOT_ANSWERED, ""
+        for line in self._lines(port) if self._expected(on) else ():
+            answered_ns, answer = now_ns(), line
+            if self._confirms(line, on):
+                break
+        return written_ns, answered_ns, answer
+
+    def _lines(self, port: SerialPort) -> Iterator[str]:
+        """Lines as they come, until the answer's time is over."""
+        received, deadline = b"", time.monotonic() + self._config.answer_timeout_ms / 1000
+        while time.monotonic() < deadline:
+            *lines, received = (received + port.read(_POLL_S)).split(b"\n")
+            yield from (line.decode("ascii", "backslashreplace").strip() for line in lines if line.strip())
+
+    def _expected(self, on: bool) -> str:
+        return self._config.answer_on if on else self._config.answer_off
+
+    def _confirms(self, answer: str, on: bool) -> bool:
+        return answer.startswith(self._expected(on))

@@ -1,28 +1,48 @@
-"""A pupil camera that measures by itself and sends its results over a serial line."""
+"""Pupil: diameter and position of the pupil, measured by a device of its own."""
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from rig.drivers.dialects.line import LineConfig
-from rig.drivers.lines import Lines
-
-
-class PupilConfig(LineConfig):
-    """A pupil camera's diameter and position, in mm after scaling."""
-
-    driver: Literal["pupil"]
-    columns: tuple[str, ...] = ("ticks", "diameter", "x", "y")
-    units: dict[str, str] = Field(default_factory=lambda: {"diameter": "mm", "x": "mm", "y": "mm"})
-
-    @model_validator(mode="after")
-    def _has_diameter(self) -> Self:
-        if "diameter" not in self.columns:
-            raise ValueError(f"columns {list(self.columns)}: a pupil camera needs a column called diameter")
-        return self
+from rig.drivers.protocols import DriverContext, SampleMessages
+from rig.drivers.serial_source import LineSourceConfig, SerialSource
+from rig.messages import SampleStream
 
 
-class Pupil(Lines):
-    """`EventSource` of pupil diameter and position."""
+class Pupil:
+    """Records the dialect's columns, scaled as its file says; NaN is a blink."""
 
-    Config = PupilConfig
+    class Config(LineSourceConfig):
+        """Tag `pupil`."""
+
+        driver: Literal["pupil"]
+
+        @model_validator(mode="after")
+        def _has_a_diameter(self) -> Self:
+            problem = self.lacks("diameter")
+            if problem:
+                raise ValueError(problem)
+            return self
+
+    def __init__(self, name: str, config: Config, context: DriverContext) -> None:
+        self._source = SerialSource(name, config, context)
+
+    def open(self) -> SampleStream:
+        """Open the port; raises `DeviceError`."""
+        return self._source.open()
+
+    def start(self) -> None:
+        """Begin to stream."""
+        self._source.start()
+
+    def read(self, timeout_s: float) -> SampleMessages:
+        """Return what has arrived, waiting at most `timeout_s`; raises `DeviceLost`."""
+        return self._source.read(timeout_s)
+
+    def stop(self) -> None:
+        """Stop streaming. Safe twice."""
+        self._source.stop()
+
+    def close(self) -> None:
+        """Let the port go. Safe twice."""
+        self._source.close()

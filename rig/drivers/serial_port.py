@@ -1,188 +1,171 @@
-"""Serial ports: opening them with errors that help, and turning what they say into messages."""
+"""Serial ports: opening them, reading and writing bytes, and their errors in plain words.
 
-import logging
+Owns pyserial; nothing else imports it. What the bytes mean is the part of `rig.drivers.serial_source` and the drivers.
+"""
+
+import errno
 import sys
-from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 import serial
-from numpy.typing import NDArray
+from pydantic import PositiveInt
 from serial.tools import list_ports
 
-from rig.drivers.dialects.line import LineConfig, LineParser
-from rig.errors import DeviceError, DeviceLost
-from rig.messages import Event, Gap, Samples
-from rig.sync.clock import SessionClock
+from rig.config import Model
+from rig.errors import ConfigError, DeviceError, DeviceLost
 
-_LOG = logging.getLogger(__name__)
+if sys.platform == "win32":
+    _PORT_ERRORS: tuple[type[Exception], ...] = (OSError,)
+else:
+    import termios
+
+    _PORT_ERRORS = (OSError, termios.error)  # pyserial lets the latter through when a device vanishes
+
 _USB = "usb:"
-_WRITE_S = 0.5
-_COMPLAIN_EVERY_NS = 1_000_000_000
-_LATE = 1.5  # periods between two samples: more, and one is missing
+_WRITE_TIMEOUT_S = 1.0  # a board that reads nothing for so long is gone
+_LARGEST_READ = 65_536
+_WHY = {
+    errno.ENOENT: "there is no such port",
+    errno.EAGAIN: "another program has it open",
+    errno.EBUSY: "another program has it open",
+    errno.EACCES: "permission denied (on Linux, add yourself to the group dialout)",
+}
+
+
+class PortConfig(Model):
+    """Where a serial device is found."""
+
+    port: str
+    """/dev/ttyACM0, COM5, usb:VID:PID:SERIAL, socket://host:port, or simulated."""
+    baud: PositiveInt = 115_200
 
 
 class SerialPort:
-    """An open port. Errors name the device and the port.
-
-    Raises
-    ------
-    DeviceError
-        When the port is missing, busy or not permitted; lists the ports that exist.
-    """
-
-    def __init__(self, device: str, port: str, baud: int) -> None:
-        self._device = device
-        self.name = _by_usb_serial(device, port) if port.startswith(_USB) else port
-        try:
-            options: dict[str, Any] = {} if "://" in self.name else {"exclusive": True}
-            self._port = serial.serial_for_url(self.name, baud, timeout=0, write_timeout=_WRITE_S, **options)
-        except (serial.SerialException, OSError, ValueError) as error:
-            raise DeviceError(
-                f"{device}: port {self.name} cannot be opened: {error}; ports here: {_ports()}"
-            ) from error
-        _ask_low_latency(self._port)
-
-    def read(self, timeout_s: float) -> bytes:
-        """Return what has arrived, waiting at most `timeout_s` for the first byte."""
-        try:
-            self._port.timeout = timeout_s
-            data: bytes = self._port.read(max(1, self._port.in_waiting))
-        except (serial.SerialException, OSError, TypeError) as error:
-            raise DeviceLost(f"{self._device}: port {self.name} has vanished: {error}") from error
-        return data
-
-    def write(self, text: str) -> None:
-        """Send a text."""
-        try:
-            self._port.write(text.encode())
-            self._port.flush()
-        except (serial.SerialException, OSError) as error:
-            raise DeviceLost(f"{self._device}: port {self.name} cannot be written: {error}") from error
-
-    def close(self) -> None:
-        """Close the port. Safe twice."""
-        self._port.close()
-
-
-class LineSource:
-    """What treadmill, pupil and stimulus have in common: a port, its lines, and what is missing between them.
+    """An open port. Every error says which device, which port, and what was wrong.
 
     Parameters
     ----------
     device
-        Name of the device and of its stream.
+        Name of the device, for errors.
     port
-        Real name of the port.
+        Anything pyserial opens, or ``usb:VID:PID:SERIAL`` (hexadecimal ids, as the operating system lists them).
+
+    Raises
+    ------
+    DeviceError
+        When it cannot be opened: missing, busy or forbidden; lists the ports there are.
     """
 
-    def __init__(self, device: str, port: str, config: LineConfig, clock: SessionClock) -> None:
-        self._device, self._config, self._clock = device, config, clock
-        self._port = SerialPort(device, port, config.baud)
-        self._parser = LineParser(config)
-        self._period_ticks = config.tick_hz / config.rate_hz if config.rate_hz else 0.0
-        self._index = 0
-        self._last_ticks: int | None = None
-        self._junk = 0
-        self._complain_ns = 0
-
-    def start(self) -> None:
-        """Ask the device to stream."""
-        self._port.write(self._config.hello)
-
-    def read(self, timeout_s: float) -> list[Samples | Gap | Event]:
-        """Return the samples that arrived, with gaps in their places; values as sent, scaled."""
-        data = self._port.read(timeout_s)
-        arrival_ns = self._clock.now_ns()
-        lines = self._parser.feed(data) if data else None
-        messages: list[Samples | Gap | Event] = []
-        if lines is not None:
-            self._junk += lines.junk
-            messages += self._complain(lines.example, arrival_ns)
-            messages += self._in_order(lines.ticks, lines.values, arrival_ns)
-        return messages
-
-    def stop(self) -> None:
-        """Ask the device to be quiet; one that has vanished already is."""
+    def __init__(self, device: str, port: str, baud: int) -> None:
+        self._device = device
+        self.port = find_usb_port(device, port) if port.startswith(_USB) else port
         try:
-            self._port.write(self._config.goodbye)
-        except DeviceLost as error:
-            _LOG.warning("%s", error)
+            self._serial = serial.serial_for_url(
+                self.port, baud, write_timeout=_WRITE_TIMEOUT_S, exclusive=True
+            )
+        except (*_PORT_ERRORS, ValueError) as error:
+            raise DeviceError(
+                f"{device}: cannot open port {self.port}: {_why(error)}; ports here: {_ports_here()}"
+            ) from error
+        self.low_latency = self._ask_for_low_latency()
+
+    def read(self, timeout_s: float) -> bytes:
+        """Return all bytes that wait, or wait at most `timeout_s` for the first; empty when none came.
+
+        Raises
+        ------
+        DeviceLost
+            When the device has been unplugged.
+        """
+        try:
+            if timeout_s != self._serial.timeout:
+                self._serial.timeout = timeout_s  # only on a change: it reconfigures the port
+            received: bytes = self._serial.read(max(1, self._serial.in_waiting))
+            return received + self._rest() if received else b""
+        except _PORT_ERRORS as error:
+            raise self._lost("read", error) from error
+
+    def write(self, message: bytes) -> None:
+        """Hand all bytes to the operating system.
+
+        Raises
+        ------
+        DeviceLost
+            When the device has been unplugged or takes nothing for a second.
+        """
+        try:
+            self._serial.write(message)
+        except _PORT_ERRORS as error:
+            raise self._lost("write", error) from error
+
+    def discard_input(self) -> None:
+        """Forget what was received and not read; raises `DeviceLost`."""
+        try:
+            self._serial.reset_input_buffer()
+        except _PORT_ERRORS as error:
+            raise self._lost("read", error) from error
 
     def close(self) -> None:
-        """Close the port. Safe twice."""
-        self._port.close()
+        """Give the port back. Safe twice."""
+        self._serial.close()
 
-    def _in_order(
-        self, ticks: NDArray[np.int64], values: NDArray[np.float64], arrival_ns: int
-    ) -> list[Samples | Gap | Event]:
-        """Cut a batch where samples are missing, and put the gaps between the pieces."""
-        messages: list[Samples | Gap | Event] = []
-        start = 0
-        for k in range(len(ticks)):
-            missing, event = self._step(int(ticks[k]), arrival_ns)
-            if event is not None:
-                messages.append(event)
-            if missing:
-                messages += self._samples(ticks[start:k], values[start:k], arrival_ns)
-                first, self._index, start = self._index, self._index + missing, k
-                reason = "no sample for so long on the device's clock"
-                messages.append(Gap(self._device, first, first + missing - 1, arrival_ns, reason))
-        return messages + self._samples(ticks[start:], values[start:], arrival_ns)
+    def _rest(self) -> bytes:
+        """What came together with the byte that ended the wait."""
+        waiting = self._serial.in_waiting
+        if not waiting:
+            return b""
+        if "://" not in self.port:
+            return bytes(self._serial.read(waiting))
+        self._serial.timeout = 0.0  # a socket only tells that something waits, not how much
+        return bytes(self._serial.read(_LARGEST_READ))
 
-    def _samples(
-        self, ticks: NDArray[np.int64], values: NDArray[np.float64], arrival_ns: int
-    ) -> list[Samples]:
-        if not len(ticks):
-            return []
-        index, self._index = self._index, self._index + len(ticks)
-        return [Samples(self._device, index, arrival_ns, ticks, values)]
-
-    def _step(self, ticks: int, arrival_ns: int) -> tuple[int, Event | None]:
-        """How many samples are missing before this one, and whether the device's clock jumped back."""
-        last, self._last_ticks = self._last_ticks, ticks
-        if last is None:
-            return 0, None
-        if ticks < last:
-            text = f"device clock went back from {last} to {ticks}; recorded as it came"
-            return 0, Event(self._device, "clock_jump", text, arrival_ns)
-        if not self._period_ticks or ticks - last <= _LATE * self._period_ticks:
-            return 0, None
-        return round((ticks - last) / self._period_ticks) - 1, None
-
-    def _complain(self, example: str, arrival_ns: int) -> Sequence[Event]:
-        """Tell of junk lines, at most once a second."""
-        if not self._junk or arrival_ns < self._complain_ns:
-            return []
-        text = f"{self._junk} lines are no samples and were passed over, the last: {example!r}"
-        self._junk, self._complain_ns = 0, arrival_ns + _COMPLAIN_EVERY_NS
-        return [Event(self._device, "serial_junk", text, arrival_ns)]
-
-
-def _by_usb_serial(device: str, port: str) -> str:
-    """Find a port by its USB device's identity, which stays when its name changes: usb:VID:PID:SERIAL."""
-    wanted = port.removeprefix(_USB).upper()
-    for found in list_ports.comports():
-        if (
-            found.vid is not None
-            and f"{found.vid:04X}:{found.pid:04X}:{found.serial_number}".upper() == wanted
-        ):
-            return str(found.device)
-    raise DeviceError(f"{device}: no USB device {wanted} is plugged in; ports here: {_ports()}")
-
-
-def _ports() -> str:
-    found = [
-        f"{p.device} (usb:{p.vid:04X}:{p.pid:04X}:{p.serial_number})" if p.vid is not None else str(p.device)
-        for p in list_ports.comports()
-    ]
-    return ", ".join(found) or "none"
-
-
-def _ask_low_latency(port: serial.SerialBase) -> None:
-    """Ask a USB converter not to hold bytes back (FTDI: 16 ms by default); not every device knows how."""
-    if sys.platform == "linux" and hasattr(port, "set_low_latency_mode"):
+    def _ask_for_low_latency(self) -> bool:
+        """Ask Linux not to hold bytes back (an FTDI chip's 16 ms become 1 ms); False where it does not apply."""
+        if not sys.platform.startswith("linux") or not isinstance(self._serial, serial.Serial):
+            return False
         try:
-            port.set_low_latency_mode(True)
-        except (OSError, ValueError) as error:
-            _LOG.debug("%s: no low-latency mode: %s", port.port, error)
+            self._serial.set_low_latency_mode(True)
+        except (ValueError, NotImplementedError, OSError):
+            return False  # pseudo-terminals and native USB have no such mode, and no need of one
+        return True
+
+    def _lost(self, doing: str, error: Exception) -> DeviceLost:
+        return DeviceLost(f"{self._device}: lost on {doing} at port {self.port}: {error}; was it unplugged?")
+
+
+def find_usb_port(device: str, port: str) -> str:
+    """Return the port at which the USB device ``usb:VID:PID:SERIAL`` is found now.
+
+    Raises
+    ------
+    ConfigError
+        When it is not written like that.
+    DeviceError
+        When it is not plugged in; lists the USB devices that are.
+    """
+    try:
+        _, vendor, product, serial_number = port.split(":", 3)
+        wanted = int(vendor, 16), int(product, 16), serial_number.lower()
+    except ValueError:
+        raise ConfigError(
+            f"{device}: port {port!r}: valid is usb:VID:PID:SERIAL, e.g. usb:16C0:0483:1234567"
+        ) from None
+    found = [entry for entry in list_ports.comports() if entry.vid is not None]
+    for entry in found:
+        if (entry.vid, entry.pid, (entry.serial_number or "").lower()) == wanted:
+            return str(entry.device)
+    here = [f"usb:{entry.vid:04X}:{entry.pid or 0:04X}:{entry.serial_number or ''}" for entry in found]
+    raise DeviceError(f"{device}: {port} is not plugged in; USB ports here: {', '.join(here) or 'none'}")
+
+
+def _ports_here() -> str:
+    return ", ".join(sorted(entry.device for entry in list_ports.comports())) or "none"
+
+
+def _why(error: Exception) -> str:
+    """Say in words why a port did not open; Windows gives no number, only the text of the cause."""
+    known = _WHY.get(getattr(error, "errno", None) or 0)
+    if known is None and "PermissionError" in str(error):
+        known = _WHY[errno.EBUSY]
+    if known is None and "FileNotFoundError" in str(error):
+        known = _WHY[errno.ENOENT]
+    return known or str(error)

@@ -1,29 +1,48 @@
-"""The computer that shows movies: which clip and which of its frames is on the screen, over a serial line."""
+"""Stimulus: which frame of which movie is on the screen, told by the computer that shows it."""
 
 from typing import Literal, Self
 
 from pydantic import model_validator
 
-from rig.drivers.dialects.line import LineConfig
-from rig.drivers.lines import Lines
+from rig.drivers.protocols import DriverContext, SampleMessages
+from rig.drivers.serial_source import LineSourceConfig, SerialSource
+from rig.messages import SampleStream
 
 
-class StimulusConfig(LineConfig):
-    """The stimulus computer's frame counter; clip -1 means that no movie is shown."""
+class Stimulus:
+    """Records clip and movie_frame as shown; clip is -1 between clips."""
 
-    driver: Literal["stimulus"]
-    columns: tuple[str, ...] = ("ticks", "clip", "movie_frame")
+    class Config(LineSourceConfig):
+        """Tag `stimulus`."""
 
-    @model_validator(mode="after")
-    def _has_place(self) -> Self:
-        if not {"clip", "movie_frame"} <= set(self.columns):
-            raise ValueError(
-                f"columns {list(self.columns)}: a stimulus needs columns called clip and movie_frame"
-            )
-        return self
+        driver: Literal["stimulus"]
 
+        @model_validator(mode="after")
+        def _says_what_is_shown(self) -> Self:
+            problem = self.lacks("clip", "movie_frame")
+            if problem:
+                raise ValueError(problem)
+            return self
 
-class Stimulus(Lines):
-    """`EventSource` of the place in the movies."""
+    def __init__(self, name: str, config: Config, context: DriverContext) -> None:
+        self._source = SerialSource(name, config, context)
 
-    Config = StimulusConfig
+    def open(self) -> SampleStream:
+        """Open the port; raises `DeviceError`."""
+        return self._source.open()
+
+    def start(self) -> None:
+        """Begin to stream."""
+        self._source.start()
+
+    def read(self, timeout_s: float) -> SampleMessages:
+        """Return what has arrived, waiting at most `timeout_s`; raises `DeviceLost`."""
+        return self._source.read(timeout_s)
+
+    def stop(self) -> None:
+        """Stop streaming. Safe twice."""
+        self._source.stop()
+
+    def close(self) -> None:
+        """Let the port go. Safe twice."""
+        self._source.close()

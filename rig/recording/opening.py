@@ -46,8 +46,8 @@ class _PaddedFile(io.FileIO):
         return len(view)
 
 
-def open_session_file(path: Path) -> tuple[h5py.File, bool]:
-    """Open a file plainly when it was closed, as SWMR reader when not; and say whether its end is missing.
+class OpenedFile:
+    """A session file, open for reading. `lacks_end`: its last bytes are missing, and read as zeros.
 
     A closed file lacks its end when it was cut off, or when the disk was full as its writer closed it: then
     everything that had been flushed is still there.
@@ -57,21 +57,44 @@ def open_session_file(path: Path) -> tuple[h5py.File, bool]:
     SessionFileError
         When it is missing, is no session file, or was cut off.
     """
-    if not path.is_file():
-        raise SessionFileError(f"{path} does not exist or is no file")
-    try:
+
+    def __init__(self, path: Path) -> None:
+        self._padded: _PaddedFile | None = None
+        if not path.is_file():
+            raise SessionFileError(f"{path} does not exist or is no file")
+        try:
+            self.hdf5 = self._open(path)
+        except (OSError, RuntimeError) as error:
+            self._close_padded()
+            raise SessionFileError(
+                f"{path} is damaged or no session file of cortexrig: {reason_of(error)}"
+            ) from error
+
+    def _open(self, path: Path) -> h5py.File:
+        """Open plainly what was closed, and as SWMR reader what was not."""
         is_open, end = _superblock(path)
         size = path.stat().st_size
-        if not is_open:
-            lacks_end = size < end
-            return h5py.File(_PaddedFile(path, end) if lacks_end else path, "r"), lacks_end
-        if size >= end:
-            return h5py.File(path, "r", swmr=True), False
-    except (OSError, RuntimeError) as error:
-        raise SessionFileError(
-            f"{path} is damaged or no session file of cortexrig: {reason_of(error)}"
-        ) from error
-    raise SessionFileError(f"{path} is cut off: {size} bytes of at least {end} are left")
+        if is_open and size < end:
+            raise SessionFileError(f"{path} is cut off: {size} bytes of at least {end} are left")
+        if is_open:
+            return h5py.File(path, "r", swmr=True)
+        if size < end:
+            self._padded = _PaddedFile(path, end)
+        return h5py.File(self._padded or path, "r")
+
+    @property
+    def lacks_end(self) -> bool:
+        """Whether the last bytes of a closed file are missing."""
+        return self._padded is not None
+
+    def close(self) -> None:
+        """Close it; safe twice."""
+        self.hdf5.close()
+        self._close_padded()
+
+    def _close_padded(self) -> None:
+        if self._padded is not None:
+            self._padded.close()
 
 
 def _superblock(path: Path) -> tuple[bool, int]:

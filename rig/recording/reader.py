@@ -17,7 +17,7 @@ from rig.errors import CortexrigError, SessionFileError
 from rig.messages import Event, Gap, Output
 from rig.recording import layout
 from rig.recording.message_writer import RECORDER, RUN_ERROR
-from rig.recording.opening import open_session_file
+from rig.recording.opening import OpenedFile
 from rig.recording.recorded_messages import Recorded, SessionLog, recorded_messages
 from rig.recording.recorded_tables import FrameTable, LazyFrames, PredictionTable, SampleTable
 from rig.recording.rows import NO_COMMAND, join_texts
@@ -37,10 +37,11 @@ class SessionReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file, looks_cut_off = open_session_file(path)
+        self._opened = OpenedFile(path)
+        self._file = self._opened.hdf5
         try:
             self._read_contents()
-            if looks_cut_off and self.finish_reason is not None:  # it was whole once
+            if self._opened.lacks_end and self.finish_reason is not None:  # it was whole once
                 raise SessionFileError(f"{path} is cut off: it ends after {path.stat().st_size} bytes")
         except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
             self.close()
@@ -181,7 +182,7 @@ class SessionReader:
 
     def close(self) -> None:
         """Close the file; safe twice."""
-        self._file.close()
+        self._opened.close()
 
     def __enter__(self) -> Self:
         return self

@@ -15,6 +15,7 @@ from rig.config import RunningConfig
 from rig.errors import RecordingError
 from rig.messages import Event
 from rig.recording import layout
+from rig.recording.frame_chunks import COMPRESSIONS
 from rig.recording.message_writer import RECORDER, RUN_ERROR
 from rig.recording.reader import SessionReader
 from rig.recording.rows import NOT_QUEUED, Rows, event_rows, no_command_rows, row_count
@@ -133,10 +134,15 @@ def _copy_attributes(old: h5py.HLObject, new: h5py.HLObject) -> None:
 
 def _copy_rows(old: h5py.Dataset, group: h5py.Group, name: str, count: int) -> None:
     """Copy the first rows of a dataset; frames as they are compressed."""
-    space = h5py.h5s.create_simple((count, *old.shape[1:]), (h5py.h5s.UNLIMITED, *old.shape[1:]))
-    settings = old.id.get_create_plist()  # chunks and compression
-    made = h5py.h5d.create(group.id, name.encode(), old.id.get_type(), space, dcpl=settings)
-    new = h5py.Dataset(made)
+    compressed = old.id.get_create_plist().get_nfilters() > 0
+    new = group.create_dataset(
+        name,
+        (count, *old.shape[1:]),
+        old.dtype,
+        maxshape=(None, *old.shape[1:]),
+        chunks=old.chunks,
+        **COMPRESSIONS["bitshuffle-lz4" if compressed else "none"],
+    )
     _copy_attributes(old, new)
     if old.chunks[0] == 1:
         for k in range(count):

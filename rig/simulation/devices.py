@@ -20,7 +20,8 @@ import numpy as np
 
 from rig.config import OutputConfig, SerialConfig, SimulationConfig
 from rig.description import SessionDescription
-from rig.drivers.dialects.line import LineConfig, format_line
+from rig.drivers.dialects.line import format_line
+from rig.drivers.serial_source import LineSourceConfig
 from rig.simulation.mouse import Mouse
 from rig.simulation.visual_cortex import shown_at
 from rig.stimulus import movie_size
@@ -99,7 +100,7 @@ class Streamer:
     def __init__(
         self,
         name: str,
-        config: LineConfig,
+        config: LineSourceConfig,
         measure: Callable[[float], dict[str, float]],
         faults: Faults,
         rng: np.random.Generator,
@@ -133,9 +134,9 @@ class Streamer:
         silent_s = self._faults.silence_s.get(self.name)
         if (silent_s is not None and session_ns >= silent_s * _NS) or self._rng.random() < self._faults.drop:
             return
-        fields = {"ticks": float(self._clock.ticks(session_ns)), **self._measure(session_ns / _NS)}
-        raw = {name: round(value / self._config.scale.get(name, 1.0), 6) for name, value in fields.items()}
-        line = format_line(raw, self._config.columns, self._config.separator)
+        measured = self._measure(session_ns / _NS)
+        values = [measured[column] for column in self._config.value_columns]
+        line = format_line(self._config, self._clock.ticks(session_ns), values)
         self.terminal.say(self._corrupted(line))
 
     def _corrupted(self, line: bytes) -> bytes:
@@ -226,7 +227,7 @@ def build(description: SessionDescription, faults: Faults) -> list[Device]:
     mouse = Mouse(simulation.seed, simulation.run_fraction)
     devices: list[Device] = []
     for k, (name, source) in enumerate(sorted(config.serial.items())):
-        if isinstance(source, LineConfig) and source.port == SIMULATED:
+        if isinstance(source, LineSourceConfig) and source.port == SIMULATED:
             rng = np.random.default_rng([simulation.seed, k])
             devices.append(Streamer(name, source, _measure(source, mouse, description), faults, rng))
     for k, (name, output) in enumerate(sorted(config.outputs.items())):

@@ -29,7 +29,8 @@ cameras:
     imaging: {kind: one_photon, indicator: GCaMP6f, excitation_nm: 470, emission_nm: 525,
               location: Isocortex, pixel_size_um: 78.0}
 serial:
-  treadmill: {driver: treadmill, port: simulated, wheel_diameter_mm: 150.0, counts_per_revolution: 4096}
+  treadmill: {driver: treadmill, port: simulated, columns: [ticks, count], wheel_diameter_mm: 150.0,
+              counts_per_revolution: 4096}
 running: {source: treadmill}
 recording: {min_free_gb: 0.0, flush_s: 0.02, compression: COMPRESSION}
 """
@@ -113,7 +114,9 @@ def test_everything_flushed_comes_back(tmp_path: Path, trial: int) -> None:
         assert abs(len(treadmill.index) - 2 * flushed) <= 2
     with NWBHDF5IO(out, "r") as io:
         assert pynwb.validate(io=io) == []
-    problems = [r for r in verify(out).reasons if not r.startswith("the run failed: recovered from killed.nwb")]
+    problems = [
+        r for r in verify(out).reasons if not r.startswith("the run failed: recovered from killed.nwb")
+    ]
     assert problems == []
 
 

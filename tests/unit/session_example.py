@@ -45,9 +45,10 @@ cameras:
     imaging: {kind: two_photon, indicator: GCaMP6f, excitation_nm: 920, emission_nm: 525,
               location: VISp, pixel_size_um: 5.0}
 serial:
-  treadmill: {driver: treadmill, port: simulated, wheel_diameter_mm: 150.0, counts_per_revolution: 4096}
-  pupil: {driver: pupil, port: simulated}
-  stimulus: {driver: stimulus, port: simulated}
+  treadmill: {driver: treadmill, port: simulated, columns: [ticks, count], wheel_diameter_mm: 150.0,
+              counts_per_revolution: 4096}
+  pupil: {driver: pupil, port: simulated, columns: [ticks, diameter, x, y], units: {diameter: mm, x: mm, y: mm}}
+  stimulus: {driver: stimulus, port: simulated, columns: [ticks, clip, movie_frame]}
 outputs:
   laser: {driver: serial_output, port: simulated}
 decoders:

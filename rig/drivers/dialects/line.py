@@ -107,7 +107,7 @@ class LineParser:
             sample = self._sample(line)
             if sample is not None:
                 samples.append(sample)
-            elif line.strip():
+            elif line.strip() or len(line) > LONGEST_LINE:
                 junk.append(line)
         if self._grows_too_long():
             junk.append(self._partial)
@@ -184,9 +184,4 @@ def format_line(config: LineDialectConfig, ticks: int, values: Sequence[float]) 
 
 def _number(value: float) -> str:
     """Shortest text that reads back as the same number; whole ones without a point."""
-    return str(int(value)) if value == int_or_nan(value) else repr(float(value))
-
-
-def int_or_nan(value: float) -> float:
-    """Return the whole part of a number, NaN when it has none."""
-    return math.nan if not math.isfinite(value) else float(math.trunc(value))
+    return repr(float(value)).removesuffix(".0")
