@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -24,6 +25,7 @@ from rig.messages import EndOfStream, Event, Frame, Gap, Prediction, PredictionS
 
 _POLL_S = 0.2  # between checks whether to leave, and repeats of "ready"
 _FLOAT_BYTES = 4
+_LAST_WORDS_NS = 1_000_000_000
 
 
 class Worker:
@@ -65,8 +67,11 @@ class Worker:
         self._answers.send(EndOfStream(self._name, self._clock.now_ns(), reason))
 
     def fail(self, text: str) -> None:
-        """Tell the engine why this decoder cannot work."""
-        self._ready.send(Event(self._name, "failed", text, self._clock.now_ns()))
+        """Tell the engine why this decoder cannot work, until it has heard: what we sent goes when we go."""
+        end_ns = self._clock.now_ns() + _LAST_WORDS_NS
+        while not self._leaving and self._clock.now_ns() < end_ns:
+            self._ready.send(Event(self._name, "failed", text, self._clock.now_ns()))
+            time.sleep(_POLL_S / 4)
 
     def close(self) -> None:
         """Leave the bus; safe twice."""

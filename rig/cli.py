@@ -65,7 +65,7 @@ def run(
     if wait and not gui:
         raise ConfigError("--wait needs the window's start button; valid without --no-gui")
     output = output or _default_output(rig)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(output.parent)
     if gui and screenshots is None and not has_display():
         screenshots = output.with_suffix("")
         _say(f"no display: the window is drawn offscreen, pictures go to {screenshots}")
@@ -145,7 +145,7 @@ def simulate(
 ) -> None:
     """Write session files of simulated mice, faster than real time, to train decoders on."""
     rig = load_config(config)
-    out.mkdir(parents=True, exist_ok=True)
+    _make_folder(out)
     files = []
     for k in range(mice):
         mouse = _simulated(rig, seed + k, movie_seed + k if movie_seed is not None else None)
@@ -213,6 +213,15 @@ def _simulated(rig: RigConfig, seed: int, movie_seed: int | None) -> RigConfig:
         movie = rig.stimulus.movie.model_copy(update={"seed": movie_seed})
         return rig.model_copy(update={"stimulus": rig.stimulus.model_copy(update={"movie": movie})})
     return rig.model_copy(update={"simulation": rig.simulation.model_copy(update={"seed": seed})})
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: cannot be made: {error.strerror}; give a folder that can be written"
+        ) from error
 
 
 def _speed(text: str) -> float | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rig.config import CameraConfig, RigConfig
 from rig.errors import ConfigError
+from rig.stimulus import movie_size
 
 _SAMPLE_BYTES = 8 * 7  # a sample's value and its stamps, as the session file holds them
 
@@ -45,8 +46,10 @@ def plan(config: RigConfig) -> Plan:
     Raises
     ------
     ConfigError
-        When the disk cannot take a minute of it.
+        When the disk cannot take a minute of it, or the movies to show cannot be read.
     """
+    if config.stimulus is not None:
+        movie_size(config.stimulus.movie)
     cameras = {name: _camera(camera) for name, camera in config.cameras.items()}
     samples = sum(source.rate_hz for source in config.serial.values()) * _SAMPLE_BYTES / 1e6
     mb_per_s = sum(camera.mb_per_s for camera in cameras.values()) + samples

@@ -16,6 +16,7 @@ class Pupil:
         """Tag `pupil`."""
 
         driver: Literal["pupil"]
+        columns: tuple[str, ...] = ("ticks", "diameter", "x", "y")
 
         @model_validator(mode="after")
         def _has_a_diameter(self) -> Self:

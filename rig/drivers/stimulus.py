@@ -16,6 +16,7 @@ class Stimulus:
         """Tag `stimulus`."""
 
         driver: Literal["stimulus"]
+        columns: tuple[str, ...] = ("ticks", "clip", "movie_frame")
 
         @model_validator(mode="after")
         def _says_what_is_shown(self) -> Self:

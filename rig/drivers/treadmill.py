@@ -1,6 +1,7 @@
 """Treadmill: an encoder's counts, and the running speed that follows from them."""
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Literal, Self
 
 import numpy as np
@@ -23,6 +24,7 @@ class Treadmill:
         """Tag `treadmill`."""
 
         driver: Literal["treadmill"]
+        columns: tuple[str, ...] = ("ticks", COUNT)
         wheel_diameter_mm: PositiveFloat
         """Where the animal runs."""
         counts_per_revolution: PositiveInt
@@ -31,7 +33,7 @@ class Treadmill:
         """Width at which the count wraps, signed or not."""
         speed_window_ms: PositiveFloat = 50.0
         """Speed is the mean over this time up to the sample, so it lags by half of it."""
-        direction: Literal[1, -1] = 1
+        forward: Literal[1, -1] = 1
         """-1 when the count falls while the animal runs forward."""
 
         @model_validator(mode="after")
@@ -40,14 +42,16 @@ class Treadmill:
             if problem:
                 raise ValueError(f"{problem}: speed is counts by the device's own clock")
             if COUNT in self.scale:
-                raise ValueError("scale of count: wheel_diameter_mm and counts_per_revolution say what a count is")
+                raise ValueError(
+                    "scale of count: wheel_diameter_mm and counts_per_revolution say what a count is"
+                )
             return self
 
     def __init__(self, name: str, config: Config, context: DriverContext) -> None:
         self._source = SerialSource(name, config, context)
         self._count_column = config.value_columns.index(COUNT)
         self._speed = RunningSpeed(
-            mm_per_count=config.direction * np.pi * config.wheel_diameter_mm / config.counts_per_revolution,
+            mm_per_count=config.forward * np.pi * config.wheel_diameter_mm / config.counts_per_revolution,
             window_s=config.speed_window_ms / 1000,
             tick_hz=config.tick_hz,
             count_bits=config.count_bits,
@@ -148,4 +152,4 @@ class RunningSpeed:
 def _forward_stretches(ticks: NDArray[np.float64]) -> list[tuple[int, int]]:
     """Start and stop of the stretches in which the clock does not go backward."""
     edges = [0, *(np.flatnonzero(np.diff(ticks) < 0) + 1).tolist(), len(ticks)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))

@@ -35,6 +35,11 @@ MOVIE_FRAMES = "/scratch/movie_frames_per_clip"
 FRAMES, SAMPLES, PREDICTIONS, OUTPUTS = "frames", "samples", "predictions", "outputs"
 LOG, INTERVALS = "events", "intervals"
 
+RECORDER = "recorder"
+"""Stream of the recorder's own events."""
+RUN_ERROR = "run_error"
+"""Kind of the events that keep what went wrong in the run."""
+
 _CHUNK_BYTES = 65_536
 _CHUNK_ROWS = 1024
 _SI = {

@@ -27,11 +27,6 @@ from rig.recording.session_file import Key, SessionFile, reason_of
 from rig.recording.skeleton import create_session_file
 from rig.stimulus import load_movies
 
-RECORDER = "recorder"
-"""Stream of the recorder's own events."""
-RUN_ERROR = "run_error"
-"""Kind of the events that keep what went wrong in the run."""
-
 _LOG_KEY: Key = (layout.LOG, "")
 
 
@@ -177,7 +172,8 @@ class MessageWriter:
                 self._file.append((layout.INTERVALS, signal), rows)
         for text in errors:
             self._file.append(
-                _LOG_KEY, event_rows(Event(RECORDER, RUN_ERROR, text, now_ns, now_ns), NOT_QUEUED)
+                _LOG_KEY,
+                event_rows(Event(layout.RECORDER, layout.RUN_ERROR, text, now_ns, now_ns), NOT_QUEUED),
             )
         for name in self._outputs:
             if self._file.is_empty((layout.OUTPUTS, name)):

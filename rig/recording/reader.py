@@ -16,7 +16,6 @@ from rig.description import SessionDescription
 from rig.errors import CortexrigError, SessionFileError
 from rig.messages import Event, Gap, Output
 from rig.recording import layout
-from rig.recording.message_writer import RECORDER, RUN_ERROR
 from rig.recording.opening import OpenedFile
 from rig.recording.recorded_messages import Recorded, SessionLog, recorded_messages
 from rig.recording.recorded_tables import FrameTable, LazyFrames, PredictionTable, SampleTable
@@ -60,7 +59,9 @@ class SessionReader:
         self._rows: dict[Key, int] = dict(zip(self.tables, self._file[layout.ROWS][:].tolist(), strict=True))
         self._check_whole()
         self.finish_reason = self._finish_reason()
-        self.errors = [e.text for e in self.events() if (e.stream, e.kind) == (RECORDER, RUN_ERROR)]
+        self.errors = [
+            e.text for e in self.events() if (e.stream, e.kind) == (layout.RECORDER, layout.RUN_ERROR)
+        ]
 
     @cached_property
     def description(self) -> SessionDescription:

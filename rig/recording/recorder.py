@@ -18,8 +18,9 @@ from rig.description import SessionDescription
 from rig.errors import RecordingError
 from rig.messages import Event, Message
 from rig.recording.frame_chunks import compress_in_one_thread
+from rig.recording.layout import RECORDER
 from rig.recording.message_queue import MessageQueue
-from rig.recording.message_writer import RECORDER, open_writer
+from rig.recording.message_writer import open_writer
 from rig.recording.session_file import reason_of
 
 _LOG = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class Recorder:
         self._on_failure = on_failure
         self._failure: Exception | None = None
         self._discarded = 0
-        self._low_disk = False
+        self._told = False
         _check_disk(path, self._config.min_free_gb)
         self._writer = open_writer(path, session)
         self._queue = MessageQueue(self._config.queue_mb * _MB)
@@ -129,12 +130,10 @@ class Recorder:
 
     def _flush(self) -> None:
         self._writer.flush()
-        if not self._low_disk:
-            try:
-                _check_disk(self._path, self._config.min_free_gb)
-            except RecordingError as error:  # what is left is enough to record the end of the run
-                self._low_disk = True
-                self._tell(error)
+        try:
+            _check_disk(self._path, self._config.min_free_gb)
+        except RecordingError as error:  # what is left is enough to record the end of the run
+            self._tell(error)
 
     def _end(self) -> None:
         reason, errors = self._ending
@@ -157,8 +156,11 @@ class Recorder:
         )
 
     def _tell(self, error: Exception) -> None:
-        _LOG.error("%s", error)
-        self._on_failure(error)
+        """Hand the first error on."""
+        if not self._told:
+            self._told = True
+            _LOG.error("%s", error)
+            self._on_failure(error)
 
 
 def _check_disk(path: Path, min_free_gb: float) -> None:

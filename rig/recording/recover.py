@@ -16,7 +16,6 @@ from rig.errors import RecordingError
 from rig.messages import Event
 from rig.recording import layout
 from rig.recording.frame_chunks import COMPRESSIONS
-from rig.recording.message_writer import RECORDER, RUN_ERROR
 from rig.recording.reader import SessionReader
 from rig.recording.rows import NOT_QUEUED, Rows, event_rows, no_command_rows, row_count
 from rig.recording.run_rest import RunRest
@@ -166,7 +165,7 @@ def _complete(session: SessionReader, file: h5py.File, last_ns: int) -> None:
         elif kind == layout.OUTPUTS and not session.row_count(kind, name):
             _append(file, columns, no_command_rows(name, last_ns))
     text = f"recovered from {session.path.name}: its recorder ended without closing it"
-    error = Event(RECORDER, RUN_ERROR, text, last_ns, last_ns)
+    error = Event(layout.RECORDER, layout.RUN_ERROR, text, last_ns, last_ns)
     _append(file, session.tables[layout.LOG, ""], event_rows(error, NOT_QUEUED))
     file[layout.FINISH_REASON][0] = FinishReason.FAILED.value.encode()
     lengths = [len(file[columns["id"]]) for columns in session.tables.values()]

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from rig.messages import FrameStream, SampleStream
 from rig.recording import layout
 from rig.recording.frame_chunks import COMPRESSIONS
 from rig.recording.layout import Column, Table
-from rig.recording.provenance import provenance
+from rig.recording.provenance import DISTRIBUTION, provenance
 from rig.recording.session_file import reason_of
 
 MovieArray = NDArray[np.uint8] | None
@@ -142,7 +143,7 @@ def _nwb_file(session: SessionDescription) -> NWBFile:
         institution=about.institution or None,
         session_id=session.identifier,
         keywords=["calcium imaging", "behavior", "closed loop"],
-        was_generated_by=[["cortexrig", str(provenance()["version"])]],
+        was_generated_by=[[DISTRIBUTION, metadata.version(DISTRIBUTION)]],
     )
     nwb.subject = Subject(
         subject_id=subject.subject_id,

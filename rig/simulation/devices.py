@@ -1,9 +1,9 @@
 """The simulated mouse's devices, as a program of its own: real bytes on pseudo-terminals.
 
 ``python -m rig.simulation.devices DESCRIPTION.json`` prints one JSON line, device name to port, and serves until its
-standard input closes. Each device has its own clock: an offset shortly before its counter turns over, a drift of some
-tens of ppm, and the delays of a USB converter. Pseudo-terminals are POSIX's; elsewhere pair two virtual COM ports
-(com0com) or serve the lines over TCP (``socket://``) from any program that speaks them.
+standard input closes or its parent is gone. Each device has its own clock: an offset shortly before its counter
+turns over, a drift of some tens of ppm, and the delays of a USB converter. Pseudo-terminals are POSIX's; elsewhere
+pair two virtual COM ports (com0com) or serve the lines over TCP (``socket://``) from any program that speaks them.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from rig.config import OutputConfig, SerialConfig, SimulationConfig
 from rig.description import SessionDescription
 from rig.drivers.dialects.line import format_line
 from rig.drivers.serial_source import LineSourceConfig
+from rig.errors import CortexrigError
 from rig.simulation.mouse import Mouse
 from rig.simulation.visual_cortex import shown_at
 from rig.stimulus import movie_size
@@ -30,7 +31,7 @@ from rig.sync.clock import SessionClock
 _NS = 1_000_000_000
 _IDLE_S = 0.25
 _DRIFT_PPM = 50.0  # quartz crystals of microcontroller boards are specified to 20 to 100 ppm
-_BEFORE_TURN_S = 20.0  # the 32-bit counter turns over soon, as it does every 71.6 minutes
+_BEFORE_TURN_S = (10.0, 30.0)  # the 32-bit counter turns over soon, as it does every 71.6 minutes
 _JITTER_NS = 2_000_000  # USB full speed polls every millisecond; the host adds its own
 SIMULATED = "simulated"
 
@@ -87,7 +88,7 @@ class DeviceClock:
     def __init__(self, tick_hz: float, bits: int, rng: np.random.Generator) -> None:
         self._tick_hz, self._range = tick_hz, 1 << bits
         self._rate = 1 + rng.uniform(-_DRIFT_PPM, _DRIFT_PPM) * 1e-6
-        self._offset = self._range - round(_BEFORE_TURN_S * tick_hz)
+        self._offset = self._range - round(rng.uniform(*_BEFORE_TURN_S) * tick_hz)
 
     def ticks(self, session_ns: int) -> int:
         """What the device's counter shows."""
@@ -172,7 +173,7 @@ Device = Streamer | Switch
 
 
 class Program:
-    """Serves all devices in one thread until standard input closes."""
+    """Serves all devices in one thread until standard input closes or the parent is gone."""
 
     def __init__(self, devices: list[Device], clock: SessionClock, faults: Faults) -> None:
         self._devices, self._clock, self._faults = devices, clock, faults
@@ -183,7 +184,8 @@ class Program:
 
     def serve(self) -> None:
         """Hear and speak, each line at its time."""
-        while True:
+        parent = os.getppid()
+        while os.getppid() == parent:
             for key, _ in self._selector.select(self._wait_s()):
                 if key.data is None:
                     if not os.read(sys.stdin.fileno(), 64):
@@ -242,6 +244,7 @@ def _measure(
     """What a device of this kind sees of the mouse at a session time in seconds."""
     if source.driver == "treadmill":
         counts_per_mm = source.counts_per_revolution / (np.pi * source.wheel_diameter_mm)  # type: ignore[attr-defined]
+        counts_per_mm *= source.forward  # type: ignore[attr-defined]
         return lambda t_s: {"count": float(np.floor(mouse.wheel_position_mm(t_s) * counts_per_mm))}
     if source.driver == "pupil":
         return lambda t_s: _pupil(mouse, t_s)
@@ -279,9 +282,18 @@ def main() -> None:
     asked = parser.parse_args()
     if sys.platform == "win32":
         parser.error("pseudo-terminals need POSIX; on Windows pair COM ports with com0com, or use socket://")
-    description = SessionDescription.from_json(asked.description.read_text(encoding="utf-8"))
     faults = Faults(asked.corrupt, asked.drop, dict(asked.silence), dict(asked.vanish))
-    devices = build(description, faults)
+    try:
+        description = SessionDescription.from_json(asked.description.read_text(encoding="utf-8"))
+        devices = build(description, faults)
+    except (OSError, ValueError, CortexrigError) as error:
+        parser.error(f"{asked.description}: {error}")
+    valid = [device.name for device in devices]
+    unknown = sorted({*faults.silence_s, *faults.vanish_s} - set(valid))
+    if unknown:
+        parser.error(
+            f"no simulated device is called {unknown[0]}; valid: {', '.join(valid) or 'there is none'}"
+        )
     sys.stdout.write(json.dumps({device.name: device.terminal.port for device in devices}) + "\n")
     sys.stdout.flush()
     Program(devices, description.clock, faults).serve()

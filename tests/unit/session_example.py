@@ -77,7 +77,9 @@ def example_session(
             SampleStream("stimulus", ("clip", "movie_frame"), ("", ""), 30.0, 1e6),
         ),
         predictions=(
-            PredictionStream("behavior", "widefield", (), "probability", "Probability to run", {"sha256": "0"}),
+            PredictionStream(
+                "behavior", "widefield", (), "probability", "Probability to run", {"sha256": "0"}
+            ),
             PredictionStream("reconstruction", "two_photon", (3, 4), "grey levels", "Movie seen"),
         ),
         outputs=(("laser", {"model": "simulated laser"}),) if outputs else (),

@@ -13,7 +13,7 @@ from rig.recording.rows import (
     row_count,
     sample_rows,
 )
-from session_example import answer, example_messages, frame, samples
+from tests.unit.session_example import answer, example_messages, frame, samples
 
 DOC = Path(__file__).parents[2] / "docs" / "session-file.md"
 

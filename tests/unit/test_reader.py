@@ -1,5 +1,4 @@
 import os
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,15 +15,15 @@ from rig.errors import SessionFileError
 from rig.messages import Event, Frame, Gap, Message, Output, Samples
 from rig.recording.reader import SessionReader
 from rig.recording.summary import summary
-from session_example import FRAMES, example_messages, example_session, frame, samples
-from test_recorder import record
+from tests.unit.session_example import FRAMES, example_messages, example_session, frame, samples
+from tests.unit.test_recorder import record
 
 
 @pytest.fixture(scope="module")
-def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("closed") / "s.nwb"
     record(path, example_messages(gaps=True))
-    yield path
+    return path
 
 
 def same(one: Message, other: Message) -> bool:
@@ -185,10 +184,12 @@ def source_messages(draw: st.DrawFn) -> Message:
     name = draw(st.sampled_from(["widefield", "treadmill"]))
     if kind == "gap":
         return Gap(name, index, index + draw(st.integers(0, 9)), arrival_ns, draw(TEXT), session_ns)
-    return Event(name, draw(st.sampled_from(["junk", "gap", "device_lost"])), draw(TEXT), arrival_ns, session_ns)
+    return Event(
+        name, draw(st.sampled_from(["junk", "gap", "device_lost"])), draw(TEXT), arrival_ns, session_ns
+    )
 
 
-@settings(max_examples=15, deadline=timedelta(seconds=30), suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, deadline=timedelta(seconds=30), suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(source_messages(), max_size=25))
 def test_any_order_of_messages_comes_back_exactly(messages: list[Message]) -> None:
     with TemporaryDirectory() as folder:

@@ -2,7 +2,7 @@ import multiprocessing
 import resource
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from rig.recording import layout
 from rig.recording.message_queue import MessageQueue, message_bytes
 from rig.recording.reader import SessionReader
 from rig.recording.recorder import Recorder
-from session_example import FRAMES, answer, example_messages, example_session, frame, samples
+from tests.unit.session_example import FRAMES, answer, example_messages, example_session, frame, samples
 
 
 def never(error: Exception) -> None:
@@ -84,8 +84,15 @@ def test_what_pynwb_reads_is_what_was_sent(tmp_path: Path) -> None:
         assert len(nwb.scratch["configuration_sha256"].data) == 64
 
 
-@pytest.mark.parametrize("compression", ["bitshuffle-lz4", "none"])
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
+@pytest.mark.parametrize(
+    ("dtype", "compression"),
+    [
+        ("uint8", "bitshuffle-lz4"),
+        ("int16", "bitshuffle-lz4"),
+        ("float32", "bitshuffle-lz4"),
+        ("uint16", "none"),
+    ],
+)
 def test_every_pixel_type_comes_back(tmp_path: Path, dtype: str, compression: str) -> None:
     session = example_session(tmp_path, f", compression: {compression}", dtype)
     sent = [frame("widefield", k, dtype) for k in range(5)]
@@ -190,7 +197,9 @@ def test_a_disk_that_runs_full_stops_the_run_and_the_file_stays_whole(tmp_path: 
         assert len(reader.frames("widefield").index) == 1
 
 
-def _record_with_file_size_limit(folder: Path, answers: "multiprocessing.Queue[object]") -> None:
+def _record_with_file_size_limit(
+    folder: Path, answers: "multiprocessing.Queue[tuple[list[str], int, int]]"
+) -> None:
     """In a child process: the system refuses to let any file grow beyond 400 kB."""
     failures: list[str] = []
     recorder = Recorder(folder / "s.nwb", example_session(folder), lambda error: failures.append(str(error)))
@@ -210,10 +219,10 @@ def _record_with_file_size_limit(folder: Path, answers: "multiprocessing.Queue[o
 
 def test_a_write_that_the_system_refuses_is_told_once_and_what_was_flushed_stays(tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
-    answers: multiprocessing.Queue[object] = spawn.Queue()
+    answers: multiprocessing.Queue[tuple[list[str], int, int]] = spawn.Queue()
     child = spawn.Process(target=_record_with_file_size_limit, args=(tmp_path, answers))
     child.start()
-    failures, sent, discarded = answers.get(timeout=60)  # type: ignore[misc]
+    failures, sent, discarded = answers.get(timeout=60)
     child.join(30)
     assert child.exitcode == 0
     assert len(failures) == 1
@@ -226,6 +235,14 @@ def test_a_write_that_the_system_refuses_is_told_once_and_what_was_flushed_stays
         assert len(table.index) > 10
         for k in (0, len(table.index) - 1):
             np.testing.assert_array_equal(table.pixels[k], frame("widefield", k).pixels)
+
+
+@pytest.fixture(scope="module")
+def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorder]:
+    folder = tmp_path_factory.mktemp("idle")
+    recorder = Recorder(folder / "s.nwb", example_session(folder), never)
+    yield recorder
+    recorder.finish(FinishReason.COMPLETED, [])
 
 
 def test_a_full_queue_refuses_the_next_message_and_keeps_the_others() -> None:
@@ -250,10 +267,13 @@ def test_a_recorder_that_cannot_keep_up_says_so_and_loses_nothing_that_it_took(t
     recorder = Recorder(tmp_path / "s.nwb", replace(session, frames=(large,)), never)
     pixels = np.random.default_rng(0).integers(0, 60_000, (2048, 2048)).astype(np.uint16)
     taken = 0
-    with pytest.raises(RecorderOverflow):
-        while True:
+    try:
+        while taken < 1000:
             recorder.put(Frame("widefield", taken, -1, taken, pixels))
             taken += 1
+    except RecorderOverflow:
+        pass
+    assert 1 <= taken < 1000
     recorder.finish(FinishReason.FAILED, ["overflow"])
     with SessionReader(tmp_path / "s.nwb") as reader:
         assert reader.frames("widefield").index.tolist() == list(range(taken))
@@ -293,14 +313,10 @@ def test_an_output_that_was_never_switched_leaves_no_empty_table(tmp_path: Path)
     ],
 )
 def test_what_the_session_was_not_described_with_is_refused(
-    tmp_path: Path, message: Message, complaint: str
+    idle: Recorder, message: Message, complaint: str
 ) -> None:
-    recorder = Recorder(tmp_path / "s.nwb", example_session(tmp_path), never)
-    try:
-        with pytest.raises(RecordingError, match=complaint):
-            recorder.put(message)
-    finally:
-        recorder.finish(FinishReason.COMPLETED, [])
+    with pytest.raises(RecordingError, match=complaint):
+        idle.put(message)
 
 
 def test_many_threads_put_and_each_stream_keeps_its_order(tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ from pynwb import NWBHDF5IO
 
 from rig.acquisition.states import FinishReason
 from rig.errors import RecordingError, SessionFileError
-from rig.messages import Event, Frame, Gap, Message, Samples
+from rig.messages import Event, Frame, Gap, Message, Output, Prediction, Samples
 from rig.recording.reader import SessionReader
 from rig.recording.recorder import Recorder
 from rig.recording.recover import recover
 from rig.recording.verify import verify
-from session_example import FRAMES, example_messages, example_session, frame
-from test_recorder import never, record, wait_for
+from tests.unit.session_example import FRAMES, example_messages, example_session, frame
+from tests.unit.test_recorder import never, record, wait_for
 
 Change = Callable[[list[Message]], list[Message]]
 
@@ -47,7 +47,7 @@ def test_a_session_without_loss_is_complete(tmp_path: Path) -> None:
 def test_skipped_frames_of_a_decoder_are_told_and_do_not_count(tmp_path: Path) -> None:
     path = tmp_path / "s.nwb"
     messages = [
-        replace(m, skipped=2, generation=1) if type(m).__name__ == "Prediction" and m.index == 7 else m  # type: ignore[union-attr]
+        replace(m, skipped=2, generation=1) if isinstance(m, Prediction) and m.index == 7 else m
         for m in example_messages()
     ]
     record(path, messages)
@@ -67,7 +67,9 @@ def test_gaps_are_told_with_their_numbers(tmp_path: Path) -> None:
 
 
 def drop_frame(messages: list[Message]) -> list[Message]:
-    return [m for m in messages if not (isinstance(m, Frame) and m.stream == "widefield" and m.index in (0, 9))]
+    return [
+        m for m in messages if not (isinstance(m, Frame) and m.stream == "widefield" and m.index in (0, 9))
+    ]
 
 
 def repeat_frame(messages: list[Message]) -> list[Message]:
@@ -120,7 +122,9 @@ def test_what_is_wrong_with_a_stream_is_found(tmp_path: Path, change: Change, re
 
 def test_a_stream_out_of_order_is_found(tmp_path: Path) -> None:
     path = tmp_path / "s.nwb"
-    record(path, [replace(frame("widefield", k), arrival_ns=9, session_ns=9, device_ticks=-1) for k in (0, 2, 1)])
+    record(
+        path, [replace(frame("widefield", k), arrival_ns=9, session_ns=9, device_ticks=-1) for k in (0, 2, 1)]
+    )
     assert verify(path).reasons == ("widefield: not in the device's order",)
 
 
@@ -134,7 +138,9 @@ def test_a_failed_run_is_not_complete_a_cancelled_one_is(tmp_path: Path) -> None
 def test_an_unclosed_file_is_not_complete(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "s.nwb", example_session(tmp_path), never)
     try:
-        assert verify(tmp_path / "s.nwb").reasons == ("the file was never closed; rig recover saves what was flushed",)
+        assert verify(tmp_path / "s.nwb").reasons == (
+            "the file was never closed; rig recover saves what was flushed",
+        )
     finally:
         recorder.finish(FinishReason.COMPLETED, [])
 
@@ -177,7 +183,7 @@ def test_recover_gives_back_what_was_flushed(tmp_path: Path) -> None:
 
 def test_a_recovered_file_is_valid_nwb_and_the_inspector_has_no_error(tmp_path: Path) -> None:
     out = tmp_path / "out.nwb"
-    recover(copy_while_written(tmp_path, [m for m in example_messages() if type(m).__name__ != "Output"]), out)
+    recover(copy_while_written(tmp_path, [m for m in example_messages() if not isinstance(m, Output)]), out)
     with NWBHDF5IO(out, "r") as io:
         assert pynwb.validate(io=io) == []
         assert io.read().acquisition["widefield"].data.shape[0] == FRAMES

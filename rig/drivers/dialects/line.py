@@ -2,7 +2,7 @@
 
 Owns the bytes of one line and the width of the device's clock; opens nothing. A line ends with a newline (a carriage
 return before it is ignored). Whatever is not a sample is counted as junk, and the next line is read as if nothing had
-happened. How lost lines and clock jumps are told is `rig.drivers.serial_port`'s part.
+happened. How lost lines and clock jumps are told is `rig.drivers.serial_source`'s part.
 """
 
 import math
@@ -146,22 +146,19 @@ class LineParser:
         values = np.empty((len(samples), len(self._scales)), np.float64)
         backward = []
         for place, (raw_ticks, row) in enumerate(samples):
-            step = self._advance(raw_ticks)
-            if step < 0:
+            ticks[place] = now = self._unwrap(raw_ticks)
+            if self._last_ticks is not None and now < self._last_ticks:
                 backward.append(place)
-            ticks[place] = self._last_ticks
+            self._last_ticks = now
             values[place] = row
         example = junk[0][:_EXAMPLE].decode("ascii", "backslashreplace") if junk else ""
         return ParsedLines(ticks, values, tuple(backward), len(junk), example, dropped)
 
-    def _advance(self, raw_ticks: int) -> int:
-        """Move the unwrapped clock to a raw reading by the shorter way round, and return the step."""
+    def _unwrap(self, raw_ticks: int) -> int:
+        """Follow the clock to a raw reading by the shorter way round."""
         if self._tick_place is None or self._last_ticks is None:
-            self._last_ticks = raw_ticks
-            return 0
-        step = wrapped_step(raw_ticks - self._last_ticks, self._config.tick_bits)
-        self._last_ticks += step
-        return step
+            return raw_ticks
+        return self._last_ticks + wrapped_step(raw_ticks - self._last_ticks, self._config.tick_bits)
 
 
 def wrapped_step(difference: int, bits: int) -> int:
@@ -183,5 +180,5 @@ def format_line(config: LineDialectConfig, ticks: int, values: Sequence[float]) 
 
 
 def _number(value: float) -> str:
-    """Shortest text that reads back as the same number; whole ones without a point."""
-    return repr(float(value)).removesuffix(".0")
+    """15 digits: a double's worth, without the noise that unscaling leaves in the 16th."""
+    return f"{value:.15g}"

@@ -1,0 +1,43 @@
+"""One file per claim of the README: ``python -m benchmarks.NAME --json`` prints one object with both sides of each ratio."""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+RIG = str(Path(sys.executable).parent / "rig")
+CONFIGS = Path(__file__).parents[1] / "hardware_configs"
+
+
+def arguments(description: str | None, **options: float) -> argparse.Namespace:
+    """Parse a benchmark's command line: `--json`, and one number for each option."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--json", action="store_true", help="one line of JSON instead of an indented one")
+    for name, default in options.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
+    return parser.parse_args()
+
+
+def tell(asked: argparse.Namespace, report: dict[str, Any]) -> None:
+    """Print a report with the machine it was made on."""
+    machine = {"cpu": _processor(), "cores": os.cpu_count(), "python": platform.python_version()}
+    print(json.dumps({**report, "machine": machine}, indent=None if asked.json else 2))
+
+
+def rig(*command: object) -> dict[str, Any]:
+    """Run a `rig` command as a user would, and return its JSON report."""
+    done = subprocess.run(
+        [RIG, *map(str, command), "--json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
+    )
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
