@@ -1,4 +1,4 @@
-"""One file per claim of the README: ``python -m benchmarks.NAME --json`` prints one object with both sides of each ratio."""
+"""One file per claim of the README; ``python -m benchmarks.NAME --json`` prints both sides of each ratio."""
 
 import argparse
 import json
@@ -40,4 +40,6 @@ def rig(*command: object) -> dict[str, Any]:
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor()
+    )

@@ -1,4 +1,4 @@
-"""Error of session time against known truth: the lower envelope of arrivals, beside least squares over the same window."""
+"""Error of session time against known truth: the lower envelope of arrivals, beside least squares."""
 
 import numpy as np
 from numpy.typing import NDArray

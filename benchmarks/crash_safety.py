@@ -16,9 +16,9 @@ from benchmarks import CONFIGS, RIG, arguments, rig, tell
 
 def start(session: Path, seconds: float, *more: object) -> "subprocess.Popen[str]":
     """Start a run and wait until it records."""
+    options = ("--duration", seconds, "--output", session)
     engine = subprocess.Popen(
-        [RIG, "run", str(CONFIGS / "simulated_mouse.yaml"), "--duration", str(seconds), "--output", str(session)]
-        + [*map(str, more), "--json"],
+        [*map(str, (RIG, "run", CONFIGS / "simulated_mouse.yaml", *options, *more, "--json"))],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

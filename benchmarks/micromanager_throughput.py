@@ -1,6 +1,7 @@
-"""512x512 16-bit at 100 frames/s from the real Micro-Manager core, window and decoder on: what is lost, beside pycromanager.
+"""512x512 16-bit at 100 frames/s from the real Micro-Manager core, window and decoder on: what is lost.
 
-The other side is `pycromanager.Acquisition` on the same core, camera and exposure, saving to NDTiff with nothing else on.
+The other side is `pycromanager.Acquisition` on the same core, camera and exposure, saving to NDTiff, with nothing
+else on.
 """
 
 import contextlib
@@ -12,31 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import CONFIGS, arguments, rig, tell
+from rig.drivers.micromanager_core import start_python_core, stop_python_core
 
 
 def acquisition(folder: str, frames: int, results: Any) -> None:
     """Take frames with pycromanager's own acquisition engine; puts frames per second."""
-    from pycromanager import Acquisition, Core, multi_d_acquisition_events, start_headless, stop_headless
+    from pycromanager import Acquisition, multi_d_acquisition_events
 
-    from rig.config import load_config
-    from rig.drivers.micromanager_core import demo_config_file
-
-    import mm_test_adapters
-
-    camera = load_config(CONFIGS / "micromanager_demo.yaml").cameras["demo_camera"]
     with contextlib.redirect_stdout(io.StringIO()):
-        start_headless(
-            mm_app_path=mm_test_adapters.device_adapter_path(),
-            config_file=str(demo_config_file(Path(folder))),
-            python_backend=True,
-            buffer_size_mb=256,
-        )
-        Core().set_exposure(camera.exposure_ms)  # type: ignore[attr-defined]
+        core = start_python_core("demo_camera", "auto", 256)
+        core.load("demo")
+        core.set_exposure(core.select_camera(None), 9.0)
         begin = time.monotonic()
         with Acquisition(directory=folder, name="other", show_display=False) as engine:
             engine.acquire(multi_d_acquisition_events(num_time_points=frames))
         results.put(frames / (time.monotonic() - begin))
-        stop_headless()
+        stop_python_core()
 
 
 def main() -> None:

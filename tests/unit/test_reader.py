@@ -50,6 +50,13 @@ def test_messages_come_back_exactly_and_in_order(closed: Path) -> None:
     assert all(same(a, b) for a, b in zip(sent, found, strict=True))
 
 
+def test_messages_of_one_stream_are_its_own_alone(closed: Path) -> None:
+    with SessionReader(closed) as reader:
+        found = list(reader.messages(["pupil"]))
+        assert {message.stream for message in found} == {"pupil"}
+        assert len(found) == FRAMES
+
+
 def test_the_session_is_described_as_it_was(closed: Path) -> None:
     with SessionReader(closed) as reader:
         assert reader.description == example_session(closed.parent)

@@ -1,5 +1,6 @@
 import math
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,7 @@ def test_the_batches_do_not_matter(cuts: list[int], seed: int) -> None:
     counts[rng.integers(0, 100)] = np.nan
     follower = RunningSpeed(MM_PER_COUNT, 0.05, 1e6)
     edges = sorted({0, 100, *cuts})
-    parts = [follower.update(ticks[a:b], counts[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [follower.update(ticks[a:b], counts[a:b]) for a, b in pairwise(edges)]
     np.testing.assert_allclose(np.concatenate(parts), speed_of(ticks, counts), rtol=1e-12)
 
 
@@ -112,7 +113,7 @@ def test_a_glitch_is_not_hidden_and_passes() -> None:
 
 @pytest.mark.parametrize("path", ENCODER_LOGS, ids=lambda path: path.stem)
 def test_a_real_encoders_log_is_read_whole(path: Path) -> None:
-    """A rotary encoder of the International Brain Laboratory: event-driven, 1024 counts a turn, wheel of 62 mm."""
+    """Logs of the International Brain Laboratory: event-driven, microseconds and counts."""
     config = LineDialectConfig(columns=("ticks", "position"), separator=" ")
     raw = path.read_bytes()
     found = LineParser(config, mid_line=False).feed(raw)
@@ -121,14 +122,13 @@ def test_a_real_encoders_log_is_read_whole(path: Path) -> None:
     np.testing.assert_array_equal(found.ticks, wanted[:, 0])
     np.testing.assert_array_equal(found.values[:, 0], wanted[:, 1])
 
-    mm_per_count = math.pi * 62 / 1024
-    speed = speed_of(found.ticks, found.values[:, 0], mm_per_count=mm_per_count)
+    speed = speed_of(found.ticks, found.values[:, 0])
     known = np.flatnonzero(np.isfinite(speed))
     assert known[0] <= 10
     assert len(known) >= len(wanted) - 10
     for k in known[:: len(known) // 50]:  # the definition, the slow way
         before = max(j for j in range(k) if found.ticks[j] <= found.ticks[k] - 50_000)
-        distance_mm = (wanted[k, 1] - wanted[before, 1]) * mm_per_count
+        distance_mm = (wanted[k, 1] - wanted[before, 1]) * MM_PER_COUNT
         assert speed[k] == pytest.approx(distance_mm / ((wanted[k, 0] - wanted[before, 0]) / 1e6))
 
 
