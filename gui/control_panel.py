@@ -7,7 +7,7 @@ from PySide6.QtCore import QTimer, Signal
 from PySide6.QtGui import QColor, QPainter, QPaintEvent
 from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QPushButton
 
-from gui.palette import VERMILLION
+from gui.palette import VERMILION
 from gui.panel import Panel, label
 from gui.run_status import duration_text
 from gui.view_model import NOTE_CHARACTERS, HoldToConfirm, ViewModel
@@ -40,7 +40,7 @@ class HoldButton(QPushButton):
         """Draw the button, and over it how far the hold has come."""
         super().paintEvent(event)
         if self.progress > 0:
-            colour = QColor(VERMILLION)
+            colour = QColor(VERMILION)
             colour.setAlpha(150)
             painter = QPainter(self)
             painter.fillRect(0, 0, round(self.width() * self.progress), self.height(), colour)

@@ -28,7 +28,7 @@ from gui.camera_panel import CameraPanel
 from gui.control_panel import ControlPanel
 from gui.decision_panel import DecisionPanel
 from gui.lifeline import Lifeline
-from gui.palette import ORANGE, PURPLE, SKY_BLUE, STYLE, VERMILLION
+from gui.palette import ORANGE, PURPLE, SKY_BLUE, STYLE, VERMILION
 from gui.panel import label_time_axis
 from gui.reconstruction_panel import ReconstructionPanel
 from gui.screenshots import Screenshots
@@ -109,7 +109,7 @@ class MainWindow(QMainWindow):
 
     def _show_notice(self, text: str) -> None:
         self.notice.setText(text)
-        self.notice.setStyleSheet(f"background: {VERMILLION}; color: black; font-size: 12pt; padding: 12px;")
+        self.notice.setStyleSheet(f"background: {VERMILION}; color: black; font-size: 12pt; padding: 12px;")
         self.notice.adjustSize()
         self.notice.move((self.width() - self.notice.width()) // 2, self.height() // 3)
         self.notice.show()

@@ -12,14 +12,14 @@ SKY_BLUE = "#56b4e9"
 ORANGE = "#e69f00"
 GREEN = "#009e73"
 YELLOW = "#f0e442"
-VERMILLION = "#f06a1f"  # Okabe and Ito's #d55e00, lightened to be read as text on a dark ground
+VERMILION = "#f06a1f"  # Okabe and Ito's #d55e00, lightened to be read as text on a dark ground
 PURPLE = "#cc79a7"
 
 SEVERITY = {
     Severity.GOOD: "#35c79c",  # bluish green, lightened likewise
     Severity.NOTICE: SKY_BLUE,
     Severity.WARNING: ORANGE,
-    Severity.ERROR: VERMILLION,
+    Severity.ERROR: VERMILION,
 }
 
 STYLE = f"""

@@ -24,7 +24,7 @@ from rig.errors import ConfigError, CortexrigError
 from rig.recording.recover import recover as recover_session
 from rig.recording.summary import summary
 from rig.recording.verify import verify as verify_session
-from rig.replay.compare import Decisions, compare_decisions
+from rig.replay.compare import Decisions
 from rig.replay.sources import ReplaySource
 from rig.simulation.sessions import simulate_session
 
@@ -90,7 +90,7 @@ def replay(
         engine = Engine(source.config, source, RunOptions(output, None, gui, screenshots))
         engine.on_prediction = lambda p: replayed.setdefault(p.stream, {}).update({p.source_index: p.values})
         report = _run(engine)
-        comparison = compare_decisions(source.decisions(), replayed)
+        comparison = source.compare(replayed, engine.predictions)
     _finish(report, as_json, {"compared": {name: c.as_dict() for name, c in comparison.items()}})
 
 

@@ -32,6 +32,13 @@ simulation: {seed: 7}
 """
 
 
+def build_driver(name: str, config: RigConfig, clock: SessionClock, ports: dict[str, str]) -> Any:
+    """Build the driver of one device; `ports` says where the simulated ones are."""
+    context = DriverContext(clock, config, lambda device, port: ports.get(device, port))
+    device = {**config.serial, **config.outputs}[name]
+    return registry.load(registry.DRIVERS, device.driver)(name, device, context)
+
+
 class SimulatedRig:
     """The program, running; `driver` builds a driver that talks to it. Use as a context manager.
 
@@ -57,14 +64,9 @@ class SimulatedRig:
         assert self.process.stdout is not None
         self.ports: dict[str, str] = json.loads(self.process.stdout.readline())
 
-    def context(self) -> DriverContext:
-        """What the engine would hand to a driver."""
-        return DriverContext(self.clock, self.config, lambda name, port: self.ports.get(name, port))
-
     def driver(self, name: str) -> Any:
         """Build the driver of one device."""
-        config = {**self.config.serial, **self.config.outputs}[name]
-        return registry.load(registry.DRIVERS, config.driver)(name, config, self.context())
+        return build_driver(name, self.config, self.clock, self.ports)
 
     def source(self, name: str) -> EventSource:
         """Build the driver of a serial source."""

@@ -30,8 +30,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rig.acquisition.children import SimulatorChild, WindowChild
 from rig.acquisition.run import RunOptions, RunReport, Source
 from rig.acquisition.states import COMMANDS, STATUS, FinishReason, RunState
@@ -39,14 +37,14 @@ from rig.acquisition.statistics import Statistics
 from rig.acquisition.supervisor import DecoderSupervisor
 from rig.acquisition.workers import BusSink, PredictionWorker, Sink, SourceWorker
 from rig.bus import Bus, Publisher, Subscriber
-from rig.closed_loop.actuator import Actuator
-from rig.closed_loop.policy import Policy, PolicySettings
+from rig.closed_loop.actuator import Actuator, policy_settings
+from rig.closed_loop.policy import Policy
 from rig.config import PolicyConfig, RigConfig
 from rig.description import SessionDescription
-from rig.drivers.build import Devices
+from rig.drivers.build import SIMULATED, Devices, check_frame_size, uses_simulated_ports
 from rig.drivers.protocols import DriverContext
 from rig.errors import BusError, CortexrigError, DeviceError, RecordingError
-from rig.messages import Event, FrameStream, Message, Prediction, SampleStream
+from rig.messages import Event, FrameStream, Message, Prediction, PredictionStream, SampleStream
 from rig.recording.recorder import Recorder
 
 _LOG = logging.getLogger(__name__)
@@ -58,7 +56,6 @@ _DECODER_DRAIN_S = 5.0
 _WINDOW_LAST_S = 15.0
 _WINDOW_HEARS_S = 1.0
 _PREDICTION_QUEUE = 256
-SIMULATED = "simulated"
 
 
 @dataclass(slots=True)
@@ -111,6 +108,11 @@ class Engine:
         whole = self.options.duration_s is None and self.state is RunState.RUNNING
         self.request_stop(FinishReason.COMPLETED if whole else FinishReason.CANCELLED)
 
+    @property
+    def predictions(self) -> tuple[PredictionStream, ...]:
+        """What the decoders said of themselves."""
+        return self._description.predictions
+
     def recorder_backlog_bytes(self) -> int:
         """Return how many bytes wait for the disk."""
         return self._open.recorder.status().queued_bytes if self._open.recorder else 0
@@ -141,7 +143,7 @@ class Engine:
             "file": str(self.options.output) if self.options.output else None,
             "error": self._errors[0] if self._errors else None,
             "streams": streams,
-            "decoders": self.statistics.decoder_report(),
+            "decoders": self._decoder_report(),
             "recorder": self._recorder_status(now_ns),
             "outputs": {
                 name: {"on": s.on, "commands": s.commands, "safe": s.safe}
@@ -199,13 +201,13 @@ class Engine:
     def _open_devices(self) -> None:
         context = DriverContext(self.clock, self.config, self._resolve_port)
         self._open.devices = self.source.devices(context)
-        if self.source.origin == "live" and _is_simulated(self.config):
+        if self.source.origin == "live" and uses_simulated_ports(self.config):
             self._open.simulator = SimulatorChild(self._write_description())
         outputs = tuple((name, device.open()) for name, device in self._open.devices.outputs.items())
         frames = tuple(camera.open() for camera in self._open.devices.cameras.values())
         samples = tuple(source.open() for source in self._open.devices.serial.values())
         for frame in frames:
-            _check_size(frame, self.config)
+            check_frame_size(frame, self.config.cameras[frame.name])
         self._description = replace(self._description, frames=frames, samples=samples, outputs=outputs)
 
     def _resolve_port(self, name: str, port: str) -> str:
@@ -253,7 +255,7 @@ class Engine:
             self._open.workers[camera].add_sinks(sinks)
 
     def _actuator(self, policy: PolicyConfig) -> Actuator:
-        max_age_ns = _ns(policy.max_age_ms) if self.source.real_time else None
+        max_age_ns = round(policy.max_age_ms * 1e6) if self.source.real_time else None
         device = self._open.devices.outputs[policy.output]
         rule = Policy(policy_settings(policy))
         return Actuator(device, rule, self.clock, max_age_ns, self._record, self._output_failed)
@@ -469,10 +471,16 @@ class Engine:
             session=str(self.options.output) if self.options.output and self._started_ns else None,
             finish_reason=self._reason() if self._started_ns else FinishReason.CANCELLED,
             streams=self.statistics.stream_report(self.clock.now_ns()),
-            decoders=self.statistics.decoder_report(),
+            decoders=self._decoder_report(),
             latency_ms=self.statistics.all_latencies_ms() if self.source.real_time else None,
             errors=list(self._errors),
         )
+
+    def _decoder_report(self) -> dict[str, dict[str, object]]:
+        """Return what each decoder did; a replay out of time has no latency worth the name."""
+        report = self.statistics.decoder_report()
+        unknown: dict[str, object] = {} if self.source.real_time else {"latency_ms": None}
+        return {name: {**counts, **unknown} for name, counts in report.items()}
 
     def _recorder_status(self, now_ns: int) -> dict[str, float] | None:
         recorder, output = self._open.recorder, self.options.output
@@ -488,36 +496,3 @@ class Engine:
             "disk_free_gb": round(free_bytes / 1e9, 2),
             "minutes_left": round(free_bytes / max(bytes_per_s, 1.0) / 60, 1),
         }
-
-
-def _ns(milliseconds: float) -> int:
-    return round(milliseconds * 1e6)
-
-
-def policy_settings(policy: PolicyConfig) -> PolicySettings:
-    """Return a policy's YAML in nanoseconds."""
-    return PolicySettings(
-        threshold_on=policy.threshold_on,
-        threshold_off=policy.threshold_off,
-        hold_ns=_ns(policy.hold_ms),
-        refractory_ns=_ns(policy.refractory_ms),
-        max_on_ns=_ns(policy.max_on_ms),
-        max_duty=policy.max_duty,
-        duty_window_ns=round(policy.duty_window_s * 1e9),
-    )
-
-
-def _check_size(stream: FrameStream, config: RigConfig) -> None:
-    """Refuse a camera whose frames are not what its YAML says: the plan and the decoders rely on it."""
-    camera = config.cameras[stream.name]
-    found = (stream.height_px, stream.width_px, 8 * np.dtype(stream.dtype).itemsize)
-    if found != (camera.height_px, camera.width_px, camera.bits):
-        raise DeviceError(
-            f"{stream.name}: gives frames of {found[0]} x {found[1]} pixels, {found[2]} bits; "
-            f"its YAML says {camera.height_px} x {camera.width_px}, {camera.bits} bits"
-        )
-
-
-def _is_simulated(config: RigConfig) -> bool:
-    devices = (*config.serial.values(), *config.outputs.values())
-    return any(getattr(device, "port", None) == SIMULATED for device in devices)

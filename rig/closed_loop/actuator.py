@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rig.closed_loop.policy import Policy
+from rig.closed_loop.policy import Policy, PolicySettings
+from rig.config import PolicyConfig
 from rig.drivers.protocols import OutputDevice
 from rig.errors import CortexrigError
 from rig.messages import Output, Prediction
@@ -149,3 +150,20 @@ class Actuator:
             with self._lock:
                 self._stopping = True
             self._on_failure(error)
+
+
+def policy_settings(policy: PolicyConfig) -> PolicySettings:
+    """Return a policy's YAML in nanoseconds."""
+    return PolicySettings(
+        threshold_on=policy.threshold_on,
+        threshold_off=policy.threshold_off,
+        hold_ns=_ns(policy.hold_ms),
+        refractory_ns=_ns(policy.refractory_ms),
+        max_on_ns=_ns(policy.max_on_ms),
+        max_duty=policy.max_duty,
+        duty_window_ns=round(policy.duty_window_s * 1e9),
+    )
+
+
+def _ns(milliseconds: float) -> int:
+    return round(milliseconds * 1e6)

@@ -3,9 +3,15 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from rig import registry
-from rig.config import DriverConfig
+from rig.config import CameraConfig, DriverConfig, RigConfig
 from rig.drivers.protocols import Camera, DriverContext, EventSource, OutputDevice
+from rig.errors import DeviceError
+from rig.messages import FrameStream
+
+SIMULATED = "simulated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +40,19 @@ def build_devices(context: DriverContext) -> Devices:
 
 def _build(name: str, config: DriverConfig, context: DriverContext) -> Any:
     return registry.load(registry.DRIVERS, config.driver)(name, config, context)
+
+
+def check_frame_size(stream: FrameStream, camera: CameraConfig) -> None:
+    """Refuse a camera whose frames are not what its YAML says: the plan and the decoders rely on it."""
+    found = (stream.height_px, stream.width_px, 8 * np.dtype(stream.dtype).itemsize)
+    if found != (camera.height_px, camera.width_px, camera.bits):
+        raise DeviceError(
+            f"{stream.name}: gives frames of {found[0]} x {found[1]} pixels, {found[2]} bits; "
+            f"its YAML says {camera.height_px} x {camera.width_px}, {camera.bits} bits"
+        )
+
+
+def uses_simulated_ports(rig: RigConfig) -> bool:
+    """Whether a device of the rig stands on a port that the simulator serves."""
+    devices = (*rig.serial.values(), *rig.outputs.values())
+    return any(getattr(device, "port", None) == SIMULATED for device in devices)

@@ -15,6 +15,7 @@ from rig.messages import Samples, SampleStream
 
 COUNT = "count"
 RUNNING_SPEED = "running_speed"
+_SLACK = 0.01  # of the window: a clock that is 50 ppm slow must not need one sample more
 
 
 class Treadmill:
@@ -87,7 +88,7 @@ class Treadmill:
 
 
 class RunningSpeed:
-    """Speed from counts, causal: mean over the shortest stretch up to a sample that spans at least the window.
+    """Speed from counts, causal: mean over the shortest stretch up to a sample that spans the window (to 1 %).
 
     NaN until there is such a stretch: at the beginning, and after the device's clock went backward. Across lost
     samples the stretch is longer than the window and the mean still right.
@@ -102,7 +103,7 @@ class RunningSpeed:
 
     def __init__(self, mm_per_count: float, window_s: float, tick_hz: float, count_bits: int = 32) -> None:
         self._mm_per_count = mm_per_count
-        self._window_ticks = window_s * tick_hz
+        self._window_ticks = (1 - _SLACK) * window_s * tick_hz
         self._tick_hz = tick_hz
         self._count_bits = count_bits
         self._ticks: NDArray[np.float64] = np.empty(0)

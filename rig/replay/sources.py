@@ -27,12 +27,13 @@ from rig.messages import (
     FrameStream,
     Message,
     Output,
+    PredictionStream,
     Samples,
     SampleStream,
 )
 from rig.recording.reader import SessionReader
 from rig.recording.recorded_messages import Recorded
-from rig.replay.compare import Decisions
+from rig.replay.compare import Comparison, Decisions, compare_decisions
 from rig.sync.clock import SessionClock
 
 if TYPE_CHECKING:
@@ -102,13 +103,19 @@ class ReplaySource:
 
         return wait
 
-    def decisions(self) -> dict[str, Decisions]:
-        """Return what each decoder decided when live, by frame."""
-        found = {}
+    def compare(
+        self, replayed: dict[str, Decisions], predictions: tuple[PredictionStream, ...]
+    ) -> dict[str, Comparison]:
+        """Compare what each decoder decided now with what it decided when live."""
+        now = {stream.name: stream for stream in predictions}
+        then = {stream.name: stream for stream in self._reader.description.predictions}
+        compared = {}
         for decoder in self.config.decoders:
             table = self._reader.predictions(decoder)
-            found[decoder] = dict(zip(table.source_index.tolist(), table.values, strict=True))
-        return found
+            live = dict(zip(table.source_index.tolist(), table.values, strict=True))
+            same = now.get(decoder) == then.get(decoder)
+            compared[decoder] = compare_decisions(live, replayed.get(decoder, {}), same)
+        return compared
 
     def close(self) -> None:
         """Let the session file go. Safe twice."""

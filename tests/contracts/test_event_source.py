@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rig.config import parse_config
 from rig.drivers.protocols import EventSource
 from rig.errors import DeviceError, DeviceLost
 from rig.messages import EndOfStream, Gap, Samples, SampleStream
-from tests.simulated_rig import YAML, SimulatedRig
+from rig.sync.clock import SessionClock
+from tests.simulated_rig import YAML, SimulatedRig, build_driver
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals need POSIX")
 PATIENCE_S = 20.0
@@ -39,22 +41,26 @@ class Case:
     name: str
     stream: SampleStream
     world: Callable[[Path, ExitStack], World]
-    broken: Callable[[Path, ExitStack], World] | None = None
-    """A world in which it cannot be opened."""
+    unopenable: Build | None = None
+    """Builds it where it cannot be opened."""
 
 
-def simulated(name: str, yaml: str = YAML) -> Callable[[Path, ExitStack], World]:
+def simulated(name: str) -> Callable[[Path, ExitStack], World]:
     def make(folder: Path, stack: ExitStack) -> World:
-        rig = stack.enter_context(SimulatedRig(folder, yaml=yaml))
+        rig = stack.enter_context(SimulatedRig(folder))
         return World(lambda: rig.source(name), rig.kill)
 
     return make
 
 
+def unplugged(name: str) -> Build:
+    config = parse_config(YAML, "test")
+    return lambda: build_driver(name, config, SessionClock.start(), {name: "/dev/not_there"})
+
+
 def serial_case(name: str, columns: tuple[str, ...], units: tuple[str, ...], rate_hz: float) -> Case:
-    nowhere = YAML.replace("port: simulated", "port: /dev/not_there")
     stream = SampleStream(name, columns, units, rate_hz, 1e6)
-    return Case(name, stream, simulated(name), simulated(name, nowhere))
+    return Case(name, stream, simulated(name), unplugged(name))
 
 
 CASES = [
@@ -161,15 +167,14 @@ def test_close_while_streaming_leaves_the_device_ready_for_the_next(world: World
         source.close()
 
 
-def test_what_cannot_be_opened_names_the_device_and_can_be_closed(case: Case, tmp_path: Path) -> None:
-    if case.broken is None:
+def test_what_cannot_be_opened_names_the_device_and_can_be_closed(case: Case) -> None:
+    if case.unopenable is None:
         pytest.skip("it can always be opened")
-    with ExitStack() as stack:
-        source = case.broken(tmp_path, stack).build()  # building touches nothing
-        with pytest.raises(DeviceError, match=f"^{case.name}: "):
-            source.open()
-        source.close()
-        source.close()
+    source = case.unopenable()  # building touches nothing
+    with pytest.raises(DeviceError, match=f"^{case.name}: "):
+        source.open()
+    source.close()
+    source.close()
 
 
 def test_an_unplugged_device_is_lost_and_can_be_closed(case: Case, tmp_path: Path) -> None:

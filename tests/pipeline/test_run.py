@@ -106,6 +106,7 @@ def test_replay_decides_the_same_to_the_bit(live: tuple[Path, dict[str, Any]], t
     for name, compared in replayed["compared"].items():
         assert compared["live"] == compared["identical"] == report["decoders"][name]["decisions"]
         assert compared["first_difference"] is None
+        assert compared["same_decoder"]
     assert rig_json("verify", again)["complete"]
     with SessionReader(session) as first, SessionReader(again) as second:
         for camera in ("widefield", "two_photon"):

@@ -30,9 +30,7 @@ def mouse() -> Mouse:
 
 def test_two_processes_agree() -> None:
     first, second = (
-        subprocess.run(
-            [sys.executable, "-c", DIGEST], capture_output=True, text=True, check=True
-        ).stdout
+        subprocess.run([sys.executable, "-c", DIGEST], capture_output=True, text=True, check=True).stdout
         for _ in range(2)
     )
     assert len(first.strip()) == len(hashlib.sha256().hexdigest())
@@ -102,9 +100,7 @@ def test_one_time_equals_the_same_time_among_many(mouse: Mouse) -> None:
 def test_repeats_without_a_seam() -> None:
     mouse = Mouse(2, 0.5, 30.0)
     t_s = np.arange(0, 30, 0.01)
-    np.testing.assert_allclose(
-        mouse.running_speed_mm_s(t_s + 90.0), mouse.running_speed_mm_s(t_s), atol=1e-6
-    )
+    np.testing.assert_allclose(mouse.running_speed_mm_s(t_s + 90.0), mouse.running_speed_mm_s(t_s), atol=1e-6)
     across = np.arange(29.5, 30.5, 0.001)
     assert np.abs(np.diff(mouse.running_speed_mm_s(across))).max() < 5.0
     assert np.abs(np.diff(mouse.wheel_position_mm(across))).max() < 1.0

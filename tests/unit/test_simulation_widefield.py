@@ -145,10 +145,7 @@ def test_areas_together_decode_running(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     areas = (
-        np.stack(
-            [trace / trace.mean() - 1 for name, trace in traces.items() if name != "mean"], axis=1
-        )
-        * 30
+        np.stack([trace / trace.mean() - 1 for name, trace in traces.items() if name != "mean"], axis=1) * 30
     )
     half = FRAMES // 2
     model = LogisticRegression(max_iter=300).fit(areas[:half], running[:half])
@@ -161,9 +158,7 @@ def test_areas_together_decode_running(
 def test_spontaneous_activity_does_not_know_of_running() -> None:
     still = WidefieldCortex(Mouse(1, 0.5, 600.0), 5).area_activity(0, 3000)["L-BC"]
     other = WidefieldCortex(Mouse(2, 0.5, 600.0), 5).area_activity(0, 3000)["L-BC"]
-    assert (
-        np.corrcoef(still, other)[0, 1] > 0.5
-    )  # same seed, another behaviour: the rest is the same
+    assert np.corrcoef(still, other)[0, 1] > 0.5  # same seed, another behaviour: the rest is the same
 
 
 def test_indicator_peaks_when_it_should() -> None:

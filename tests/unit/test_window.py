@@ -33,7 +33,7 @@ from window_session import (
 
 from gui.bus_bridge import BusBridge
 from gui.main_window import MainWindow, make_model
-from gui.palette import ORANGE, PANEL, VERMILLION
+from gui.palette import ORANGE, PANEL, VERMILION
 from gui.screenshots import Screenshots
 from rig.acquisition.states import COMMANDS
 from rig.bus import Bus, Publisher, Subscriber
@@ -167,7 +167,7 @@ def test_lost_frames_stay_in_sight(open_window: Callable[..., Opened]) -> None:
     panel = opened.window.cameras[0]
     opened.until(lambda: "0 lost" in panel.figures.text(), status_event())
     opened.until(lambda: "3 lost" in panel.figures.text(), status_event(lost=3))
-    assert VERMILLION in panel.figures.text()
+    assert VERMILION in panel.figures.text()
     assert "widefield: 3 lost" in opened.window.banner.alerts.text()
 
 

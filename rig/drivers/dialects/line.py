@@ -48,7 +48,10 @@ class LineDialectConfig(Model):
         if len(set(self.columns)) < len(self.columns) or not self.value_columns:
             raise ValueError(f"columns {list(self.columns)}: each once, and at least one beside {TICKS}")
         if (TICKS in self.columns) != (self.tick_hz > 0):
-            raise ValueError(f"a column {TICKS} and a tick_hz above 0 belong together: give both or neither")
+            raise ValueError(
+                f"columns {list(self.columns)} with tick_hz {self.tick_hz:g}: valid is {TICKS} once "
+                f"and a tick_hz above 0, or no {TICKS} and tick_hz 0"
+            )
         for key, named in (("scale", self.scale), ("units", self.units)):
             unknown = [column for column in named if column not in self.value_columns]
             if unknown:
