@@ -33,6 +33,8 @@ DEMO = {
     "config_file": "demo",
     "rate_hz": RATE_HZ,
     "exposure_ms": 5,
+    "height_px": 512,
+    "width_px": 512,
     "imaging": IMAGING,
 }
 MOUSE = RigConfig.model_construct(

@@ -32,6 +32,8 @@ DEMO = {
     "config_file": "demo",
     "rate_hz": 100,
     "exposure_ms": 9,
+    "height_px": 512,
+    "width_px": 512,
     "imaging": IMAGING,
 }
 PATIENCE_S = 20.0
