@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from rig.errors import CheckpointError
 
 _LARGEST_GRADIENT = 1.0
+_WARM_UP_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +62,13 @@ def train(
     optimiser = torch.optim.AdamW(
         network.parameters(), config.learning_rate, weight_decay=config.weight_decay
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, config.learning_rate, config.epochs * steps, pct_start=0.1
-    )
+    total = config.epochs * steps
+    warm_up = max(_WARM_UP_SHARE, 2 / total)  # the schedule cannot warm up in one step
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, total, pct_start=warm_up)
     parts = {"network": network, "optimiser": optimiser, "schedule": schedule}
     history = _load(resume, parts, config) if resume and resume.exists() else []
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("training", total=config.epochs * steps, completed=len(history) * steps)
+        bar = progress.add_task("training", total=total, completed=len(history) * steps)
         for epoch in range(len(history), config.epochs):
             torch.manual_seed(config.seed * 1000 + epoch)  # the same draws whether resumed or not
             network.train()

@@ -16,6 +16,8 @@ import pynwb
 import pytest
 from nwbinspector import Importance, inspect_nwbfile
 
+from rig.bus import Bus
+from rig.messages import Event
 from rig.recording.reader import SessionReader
 from tests.pipeline.rig_command import CONFIGS, rig, rig_json, simulated_mouse, start_rig
 
@@ -293,3 +295,30 @@ def test_check_plans_and_opens(tmp_path: Path) -> None:
 def test_logs_go_to_standard_error_and_reports_to_standard_output(tmp_path: Path) -> None:
     done = rig("check", CONFIGS / "simulated_mouse.yaml", "--json")
     assert re.fullmatch(r"\{.*\}\n", done.stdout)
+
+
+@pytest.mark.gui
+def test_the_window_starts_stops_and_notes(tmp_path: Path) -> None:
+    """What the window's buttons send, over the real bus, to a run that waits for them."""
+    session = tmp_path / "session.nwb"
+    config = simulated_mouse(tmp_path, without=("decoders", "closed_loop"))
+    engine = start_rig(
+        "run", config, "--wait", "--screenshots", tmp_path / "pictures", "--output", session, "--json"
+    )
+    window = wait_for_children(engine, "gui.main_window")
+    description = next(part for part in window.cmdline() if part.endswith(".json"))
+    identifier = json.loads(Path(description).read_text(encoding="utf-8"))["identifier"]
+    assert not session.exists()
+    with Bus(identifier) as bus:
+        commands = bus.publisher("commands", 1000)
+        commands.send(Event("commands", "start", "", 0))
+        wait_until_running(session)
+        commands.send(Event("commands", "note", "whisker twitch, left", 123_456))
+        time.sleep(2)
+        commands.send(Event("commands", "stop", "", 0))
+        report = finish(engine)
+        commands.close()
+    assert report["finish_reason"] == "completed"
+    with SessionReader(session) as reader:
+        notes = [event for event in reader.events() if event.kind == "note"]
+        assert [(note.text, note.session_ns) for note in notes] == [("whisker twitch, left", 123_456)]

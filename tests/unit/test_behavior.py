@@ -123,10 +123,10 @@ def test_training_learns_repeats_and_ships(tmp_path):
 
 
 def test_recordings_that_cannot_be_trained_on():
-    with pytest.raises(DataError, match="m: 30 frames; valid is 30 s or more"):
+    with pytest.raises(DataError, match="m: 30 frames; valid is 20 s or more"):
         train.prepare("m", np.zeros((30, 40, 40)), np.zeros(30, bool), RATE_HZ)
     with pytest.raises(DataError, match="cannot be binned by 2"):
-        train.input_size(65, 66)
+        train.input_size(129, 130)
 
 
 @given(arrays(np.int64, st.integers(2, 40), elements=st.integers(0, 9)), st.data())

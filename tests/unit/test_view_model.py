@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from window_session import (
+from tests.unit.window_session import (
     CLOCK,
     MS,
     PREDICTIONS,
