@@ -5,7 +5,7 @@
     CortexrigError                 anything we can explain; the command line prints it on one line, exit code 2
     ├── ConfigError                a YAML file, an option or a value in them is wrong
     ├── DeviceError                a device cannot be opened, configured or read
-    │   └── DeviceLost             it was working and has vanished or fallen silent
+    │   └── DeviceLost             it was working and has vanished
     ├── BusError                   shared memory cannot be had or a message does not fit
     ├── RecordingError             a session file cannot be created or written
     │   └── RecorderOverflow       the disk could not keep up; the run stops rather than lose a message
@@ -30,7 +30,7 @@ class DeviceError(CortexrigError):
 
 
 class DeviceLost(DeviceError):
-    """A device that was working has vanished or fallen silent."""
+    """A device that was working has vanished, or a camera has fallen silent."""
 
 
 class BusError(CortexrigError):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ class _Decoder:
 
 
 class DecoderSupervisor:
-    """Starts and restarts decoder processes. Called by the engine's own thread.
+    """Starts and restarts decoder processes, from the engine's own thread or a replay's.
 
     Parameters
     ----------
@@ -44,6 +45,7 @@ class DecoderSupervisor:
         self, names: list[str], bus: Bus, description: Path, on_death: Callable[[str, str], None]
     ) -> None:
         self._bus, self._description, self._on_death = bus, description, on_death
+        self._lock = threading.Lock()
         self._decoders = {name: _Decoder(bus.subscriber(f"{name}.ready", 4)) for name in names}
 
     def start_all(self) -> tuple[PredictionStream, ...]:
@@ -64,6 +66,8 @@ class DecoderSupervisor:
         """Start one decoder's process for the given time."""
         decoder = self._decoders[name]
         decoder.generation, decoder.described = generation, None
+        while decoder.ready.receive() is not None:
+            pass  # what its predecessor said is not that this one is ready
         decoder.child = DecoderChild(name, self._description, generation)
 
     def wait_ready(self, name: str, timeout_s: float = _READY_S) -> PredictionStream:
@@ -85,30 +89,40 @@ class DecoderSupervisor:
         self._decoders[name].starts_in_vain = 0
 
     def restart_dead(self) -> None:
-        """Restart every decoder whose process has ended, unless it is hopeless."""
-        for name, decoder in self._decoders.items():
-            code = decoder.child.exit_code() if decoder.child else None
-            if code is None:
-                continue
-            decoder.child = None
-            decoder.starts_in_vain += 1
-            hopeless = decoder.starts_in_vain >= _HOPELESS
-            self._on_death(name, f"ended with exit code {code}{', given up' if hopeless else ', restarting'}")
-            self._bus.clean_up_dead()
-            if not hopeless:
-                self.start(name, decoder.generation + 1)
+        """Restart every decoder whose process has died, unless it is hopeless; one that ended by itself is done."""
+        if not self._lock.acquire(blocking=False):
+            return  # a replay is replacing a process just now, on purpose
+        try:
+            for name, decoder in self._decoders.items():
+                code = decoder.child.exit_code() if decoder.child else None
+                if code is not None:
+                    decoder.child = None
+                    if code != 0:
+                        self._restart_dead(name, decoder, code)
+        finally:
+            self._lock.release()
 
     def restart(self, name: str, generation: int) -> None:
         """Replace a decoder's process by a fresh one, ready to decode: replay does where the live run had to."""
-        self._end(name)
-        self.start(name, generation)
-        self.wait_ready(name)
+        with self._lock:
+            self._end(name)
+            self.start(name, generation)
+            self.wait_ready(name)
 
     def close(self) -> None:
         """End every decoder's process. Safe twice."""
-        for name, decoder in self._decoders.items():
-            self._end(name)
-            decoder.ready.close()
+        with self._lock:
+            for name, decoder in self._decoders.items():
+                self._end(name)
+                decoder.ready.close()
+
+    def _restart_dead(self, name: str, decoder: _Decoder, code: int) -> None:
+        decoder.starts_in_vain += 1
+        hopeless = decoder.starts_in_vain >= _HOPELESS
+        self._on_death(name, f"ended with exit code {code}{', given up' if hopeless else ', restarting'}")
+        self._bus.clean_up_dead()
+        if not hopeless:
+            self.start(name, decoder.generation + 1)
 
     def _end(self, name: str) -> None:
         decoder = self._decoders[name]
