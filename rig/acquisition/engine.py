@@ -30,6 +30,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
 from rig.acquisition.children import SimulatorChild, WindowChild
 from rig.acquisition.run import RunOptions, RunReport, Source
 from rig.acquisition.states import COMMANDS, STATUS, FinishReason, RunState
@@ -180,6 +182,7 @@ class Engine:
 
     def _prepare(self) -> None:
         self.state = RunState.PREPARING
+        threadpool_limits(1, "blas")  # BLAS threads spin between frames, at the cost of a core
         self._check_output()
         self._open_devices()
         self._open.status = self._bus.publisher(STATUS, _STATUS_BYTES)

@@ -12,7 +12,6 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from rig.config import CameraConfig, SimulationConfig
 from rig.drivers.protocols import DriverContext, FrameMessages
@@ -79,8 +78,6 @@ class _Camera:
                 f"{self._name}: the rig's file needs a section simulation, e.g. simulation: {{seed: 7}}"
             )
         self._world = self._make_world(Mouse(simulation.seed, simulation.run_fraction), simulation)
-        # For the rest of the process: more threads would spin between frames, at the cost of a core.
-        threadpool_limits(1, "blas")
         pixels = self._world.frame(0)
         return FrameStream(
             name=self._name,

@@ -4,6 +4,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,9 @@ def write_until_killed(path: Path, compression: str) -> None:
     index = 0
     while not failed:
         at_ns = index * 1_000_000
-        if recorder.status().queued_messages < 100:
+        if recorder.status().queued_messages >= 100:
+            time.sleep(0.001)
+        else:
             recorder.put(Frame("widefield", index, index, at_ns, pixels_of(index), at_ns, 0))
             ticks = np.array([2 * index, 2 * index + 1])
             values = np.array([[2.0 * index, 50.0], [2.0 * index + 1, 50.0]])

@@ -11,18 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.window_session import (
-    CLOCK,
-    MS,
-    PREDICTIONS,
-    S,
-    describe,
-    frame,
-    prediction,
-    rig_config,
-    samples,
-    status_event,
-)
 
 from gui.contrast import Contrast, bin_frame
 from gui.reconstruction_match import VideoCorrelation
@@ -36,6 +24,18 @@ from rig.config import MovieConfig
 from rig.errors import ConfigError
 from rig.messages import Gap, Samples
 from rig.stimulus import load_movies
+from tests.unit.window_session import (
+    CLOCK,
+    MS,
+    PREDICTIONS,
+    S,
+    describe,
+    frame,
+    prediction,
+    rig_config,
+    samples,
+    status_event,
+)
 
 MOVIES = np.random.default_rng(0).integers(0, 256, (2, 40, 36, 64), np.uint8)
 LAG_NS = 100 * MS  # 3 camera frames at 30 Hz

@@ -19,6 +19,16 @@ from PySide6.QtCore import QPoint, Qt
 from PySide6.QtGui import QColor, QImage
 from PySide6.QtWidgets import QApplication, QWidget
 from pytestqt.qtbot import QtBot
+
+from gui.bus_bridge import BusBridge
+from gui.main_window import MainWindow, make_model
+from gui.palette import ORANGE, PANEL, VERMILION
+from gui.screenshots import Screenshots
+from rig.acquisition.states import COMMANDS
+from rig.bus import Bus, Publisher, Subscriber
+from rig.config import load_config
+from rig.description import SessionDescription
+from rig.messages import Event, Frame, FrameStream, Message, Prediction
 from tests.unit.window_session import (
     CAMERAS,
     MS,
@@ -30,16 +40,6 @@ from tests.unit.window_session import (
     samples,
     status_event,
 )
-
-from gui.bus_bridge import BusBridge
-from gui.main_window import MainWindow, make_model
-from gui.palette import ORANGE, PANEL, VERMILION
-from gui.screenshots import Screenshots
-from rig.acquisition.states import COMMANDS
-from rig.bus import Bus, Publisher, Subscriber
-from rig.config import load_config
-from rig.description import SessionDescription
-from rig.messages import Event, Frame, FrameStream, Message, Prediction
 
 pytestmark = pytest.mark.gui
 RAMP = np.tile(np.arange(64, dtype=np.uint16) * 100, (64, 1))  # dark left, bright right
