@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import CONFIGS, arguments, rig, tell
+from rig.config import load_config
 from rig.drivers.micromanager_core import start_python_core, stop_python_core
 
 
-def acquisition(folder: str, frames: int, results: Any) -> None:
+def acquisition(folder: str, frames: int, exposure_ms: float, results: Any) -> None:
     """Take frames with pycromanager's own acquisition engine; puts frames per second."""
     from pycromanager import Acquisition, multi_d_acquisition_events
 
     with contextlib.redirect_stdout(io.StringIO()):
         core = start_python_core("demo_camera", "auto", 256)
         core.load("demo")
-        core.set_exposure(core.select_camera(None), 9.0)
+        core.set_exposure(core.select_camera(None), exposure_ms)
         begin = time.monotonic()
         with Acquisition(directory=folder, name="other", show_display=False) as engine:
             engine.acquire(multi_d_acquisition_events(num_time_points=frames))
@@ -34,6 +35,7 @@ def acquisition(folder: str, frames: int, results: Any) -> None:
 def main() -> None:
     """Run both, one after the other."""
     asked = arguments(__doc__, seconds=60.0, other_frames=1000)
+    exposure_ms = float(load_config(CONFIGS / "micromanager_demo.yaml").cameras["demo_camera"].exposure_ms)  # type: ignore[attr-defined]
     with tempfile.TemporaryDirectory() as folder:
         session = Path(folder) / "session.nwb"
         run = rig("run", CONFIGS / "micromanager_demo.yaml", "--duration", asked.seconds, "--output", session)
@@ -41,7 +43,7 @@ def main() -> None:
         ours_fps = run["streams"]["demo_camera"]["received"] / asked.seconds
         context = multiprocessing.get_context("spawn")
         results = context.Queue()
-        other = context.Process(target=acquisition, args=(folder, asked.other_frames, results))
+        other = context.Process(target=acquisition, args=(folder, asked.other_frames, exposure_ms, results))
         other.start()
         other_fps = results.get(timeout=asked.other_frames / 10 + 60)
         other.join()
