@@ -66,10 +66,7 @@ def run(
         raise ConfigError("--wait needs the window's start button; valid without --no-gui")
     output = output or _default_output(rig)
     _make_folder(output.parent)
-    if gui and screenshots is None and not has_display():
-        screenshots = output.with_suffix("")
-        _say(f"no display: the window is drawn offscreen, pictures go to {screenshots}")
-    options = RunOptions(output, duration, gui, screenshots, wait)
+    options = RunOptions(output, duration, gui, _pictures(gui, screenshots, output), wait)
     _finish(_run(Engine(rig, LiveSource(), options)), as_json)
 
 
@@ -87,7 +84,8 @@ def replay(
     """Send a recorded session through the same pipeline, and compare the decisions with the live ones."""
     replayed: dict[str, Decisions] = {}
     with ReplaySource(session, _speed(speed)) as source:
-        engine = Engine(source.config, source, RunOptions(output, None, gui, screenshots))
+        pictures = _pictures(gui, screenshots, output or session.with_name(f"{session.stem}_replay.nwb"))
+        engine = Engine(source.config, source, RunOptions(output, None, gui, pictures))
         engine.on_prediction = lambda p: replayed.setdefault(p.stream, {}).update({p.source_index: p.values})
         report = _run(engine)
         comparison = source.compare(replayed, engine.predictions)
@@ -213,6 +211,14 @@ def _simulated(rig: RigConfig, seed: int, movie_seed: int | None) -> RigConfig:
         movie = rig.stimulus.movie.model_copy(update={"seed": movie_seed})
         return rig.model_copy(update={"stimulus": rig.stimulus.model_copy(update={"movie": movie})})
     return rig.model_copy(update={"simulation": rig.simulation.model_copy(update={"seed": seed})})
+
+
+def _pictures(gui: bool, screenshots: Path | None, session: Path) -> Path | None:
+    """Return where pictures of the window go: as asked, or beside the session where there is no display."""
+    if not gui or screenshots is not None or has_display():
+        return screenshots
+    _say(f"no display: the window is drawn offscreen, pictures go to {session.with_suffix('')}")
+    return session.with_suffix("")
 
 
 def _make_folder(folder: Path) -> None:

@@ -1,6 +1,4 @@
-"""The engine: one run, from the first device opened to the file closed.
-
-The only file that knows who is connected to whom.
+"""The engine: one run, from first device to closed file; the only file that knows who is connected to whom.
 
 Consumers and what happens when one cannot keep up:
 
