@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from decoders.protocols import LiveDecoder
 from rig import registry
@@ -45,7 +46,8 @@ class Worker:
         self._config = description.config.decoders[name]
         self._camera = description.frame_stream(self._config.camera)
         self._clock = description.clock
-        self._name, self._generation, self._bus = name, generation, bus
+        self.name = self._name = name
+        self._generation, self._bus = generation, bus
         self._parent = os.getppid()
         self._leaving = False
         self._decoder: LiveDecoder = registry.load(registry.DECODERS, self._config.decoder)(
@@ -55,6 +57,7 @@ class Worker:
         self._frames = bus.subscriber(description.feed(name), self._config.queue_frames)
         self._ready = bus.publisher(f"{name}.ready", 1024)
         self._answers: Publisher | None = None
+        self._shape: tuple[int, ...] = ()
         self._index, self._skipped = 0, 0
         self._expected: int | None = 0 if generation == 0 else None  # index of the next frame, once known
 
@@ -62,6 +65,7 @@ class Worker:
         """Load the decoder, say so, and decode until there is nothing more to decode or nobody to decode for."""
         signal.signal(signal.SIGTERM, self._leave)
         described = self._decoder.load(self._camera)
+        self._shape = described.shape
         self._answers = self._bus.publisher(self._name, int(np.prod(described.shape)) * _FLOAT_BYTES + 1024)
         reason = self._follow(described)
         self._answers.send(EndOfStream(self._name, self._clock.now_ns(), reason))
@@ -101,7 +105,7 @@ class Worker:
         self._account(frame.index, frame.index + 1)
         skipped, self._skipped = self._skipped, 0
         inference_start_ns = self._clock.now_ns()
-        values = self._decoder.step(frame)
+        values = self._checked(self._decoder.step(frame))
         prediction = Prediction(
             stream=self._name,
             index=self._index,
@@ -118,6 +122,15 @@ class Worker:
         self._index += 1
         if self._answers is not None:
             self._answers.send(prediction)
+
+    def _checked(self, answer: object) -> NDArray[np.float32]:
+        """Return an answer as it is recorded; one of another shape than described ends this process, not the run."""
+        values = np.asarray(answer, np.float32)
+        if values.shape != self._shape:
+            raise CortexrigError(
+                f"{self._name}: step returned values of shape {values.shape}; valid is {self._shape}, as load described"
+            )
+        return values
 
     def _account(self, first: int, following: int) -> None:
         """Take note of indices up to `following`, and of those before `first` that were dropped from the queue."""
@@ -154,7 +167,7 @@ def _run(worker: Worker) -> int:
         raise  # there is no bus left to say it on
     except Exception as error:  # the outer edge of this process: any decoder's fault is handed to the engine
         worker.fail(_one_line(error))
-        return _complain(f"decoder failed: {_one_line(error)}")
+        return _complain(f"decoder {worker.name!r} failed: {_one_line(error)}")
     finally:
         worker.close()
     return 0

@@ -7,6 +7,7 @@ literal ``driver:`` tag. Errors name file, line, key, value and what would be va
 import difflib
 import hashlib
 import json
+import logging
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -28,7 +29,7 @@ from pydantic_core import PydanticCustomError
 from rig import registry
 from rig.errors import ConfigError
 
-SCHEMA_VERSION = 1
+_LOG = logging.getLogger(__name__)
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
@@ -76,7 +77,14 @@ def _by_tag(group: str, tag: str, base: type[Model]) -> BeforeValidator:
 @cache
 def _models(group: str, base: type[Model]) -> dict[str, type[Model]]:
     """Registered configuration models of one kind, by tag."""
-    models = {name: registry.load(group, name).Config for name in registry.names(group)}
+    models = {}
+    for name in registry.names(group):
+        try:
+            models[name] = registry.load(group, name).Config
+        except (
+            ConfigError
+        ) as error:  # somebody's broken package must not keep a rig from running that does without
+            _LOG.warning("left out: %s", error)
     return {name: model for name, model in models.items() if issubclass(model, base)}
 
 

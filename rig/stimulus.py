@@ -23,7 +23,9 @@ def load_movies(config: MovieConfig) -> NDArray[np.uint8]:
     try:
         movies = np.load(config.file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise ConfigError(f"{config.file}: cannot be read as movies: {error}; {_VALID}") from error
+        raise ConfigError(
+            f"stimulus.movie.file: {config.file}: cannot be read as movies: {error}; {_VALID}"
+        ) from error
     if not isinstance(movies, np.ndarray):
         raise ConfigError(f"{config.file}: is an archive of several arrays; {_VALID}")
     if movies.dtype != np.uint8 or movies.ndim != 4 or movies.size == 0:

@@ -47,7 +47,10 @@ def print_report(content: dict[str, Any]) -> None:
     """Print a report for people."""
     tree = Tree(str(content.get("session", "report")), hide_root=True)
     _grow(tree, content)
-    Console(soft_wrap=True).print(tree)
+    console = Console()
+    if not console.is_terminal:  # a file or a pipe wants whole values
+        console = Console(width=1000)
+    console.print(tree)
 
 
 def _grow(tree: Tree, content: dict[str, Any]) -> None:

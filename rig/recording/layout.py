@@ -16,6 +16,7 @@ TIMING = "/processing/timing"
 BEHAVIOR = "/processing/behavior"
 DECODING = "/processing/decoding"
 CLOSED_LOOP = "/processing/closed_loop"
+PROBABILITY = "probability"  # unit of a decoder that tells running from resting
 EVENTS = "/processing/session_log/events"
 PRESENTATION = "/stimulus/presentation"
 MOVIES = "/stimulus/templates/movies"
@@ -121,7 +122,7 @@ def session_tables(
     bouts += [
         _bouts(p.name, DECODED_BOUTS.format(decoder=p.name), "decoder output")
         for p in predictions
-        if p.shape == ()
+        if p.shape == () and p.unit == PROBABILITY
     ]
     return (
         _events(),

@@ -1,5 +1,6 @@
 """One signal as a seamless row of run and rest, by the configured rule. Pure."""
 
+from math import isnan
 from typing import Any
 
 from numpy.typing import NDArray
@@ -33,7 +34,10 @@ class RunRest:
         """Take samples (n,) at these times (n,), ns; return the rows of what they ended."""
         ended: list[Rows] = []
         for at_ns, value in zip(session_ns.tolist(), values.tolist(), strict=True):
-            self._written_to_ns = at_ns if self._written_to_ns is None else self._written_to_ns
+            if self._written_to_ns is None:
+                if isnan(value):  # a decoder that warms up says nothing yet, not rest
+                    continue
+                self._written_to_ns = at_ns
             self._last_ns = at_ns
             ended += self._bout(self._detector.update(at_ns, value))
         return ended

@@ -162,13 +162,18 @@ def _ranges(ranges: list[tuple[int, int]], most: int = 5) -> str:
     return ", ".join(texts) + (f" and {len(ranges) - most} more" if len(ranges) > most else "")
 
 
+def _deaths(session: SessionReader, decoder: str) -> int:
+    """Count the deaths of a decoder's process; one that never answered shows here alone."""
+    return sum(event.stream == decoder and event.kind == "decoder_lost" for event in session.events())
+
+
 def _decoder_report(session: SessionReader, name: str) -> DecoderReport:
     table = session.predictions(name)
     latency_ms = (table.received_ns - table.frame_arrival_ns) / _NS_PER_MS
     return DecoderReport(
         decisions=len(table.index),
         skipped=int(table.skipped.sum()),
-        restarts=int(table.generation.max(initial=0)),
+        restarts=max(int(table.generation.max(initial=0)), _deaths(session, name)),
         latency_ms=latency_summary(latency_ms) if len(latency_ms) else None,
     )
 
