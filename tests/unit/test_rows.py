@@ -57,6 +57,6 @@ def test_a_signal_without_samples_is_unknown() -> None:
 
 
 def test_a_decoder_s_probability_is_cut_at_one_half() -> None:
-    signal = RunRest(RunningConfig(min_bout_ms=0), is_speed=False)
+    signal = RunRest(RunningConfig(min_bout_ms=0), is_speed=False)  # which says nothing while it warms up
     rows = signal.follow(np.array([0, 1, 2, 3]), np.array([np.nan, 0.49, 0.5, 0.2]))
-    assert [(r["start_time"][0], r["state"][0]) for r in rows] == [(0.0, b"rest"), (2e-9, b"run")]
+    assert [(r["start_time"][0], r["state"][0]) for r in rows] == [(1e-9, b"rest"), (2e-9, b"run")]
