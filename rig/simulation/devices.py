@@ -20,6 +20,7 @@ import numpy as np
 
 from rig.config import OutputConfig, SerialConfig, SimulationConfig
 from rig.description import SessionDescription
+from rig.drivers.build import SIMULATED
 from rig.drivers.dialects.line import format_line
 from rig.drivers.serial_source import LineSourceConfig
 from rig.errors import CortexrigError
@@ -33,7 +34,6 @@ _IDLE_S = 0.25
 _DRIFT_PPM = 50.0  # quartz crystals of microcontroller boards are specified to 20 to 100 ppm
 _BEFORE_TURN_S = (10.0, 30.0)  # the 32-bit counter turns over soon, as it does every 71.6 minutes
 _JITTER_NS = 2_000_000  # USB full speed polls every millisecond; the host adds its own
-SIMULATED = "simulated"
 
 
 @dataclass(frozen=True, slots=True)

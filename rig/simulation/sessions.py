@@ -70,7 +70,6 @@ class _World:
         simulation = config.simulation or SimulationConfig()
         self._mouse = Mouse(simulation.seed, simulation.run_fraction)
         self._cameras = _cameras(config, simulation, self._mouse)
-        self._treadmill = _TREADMILL_HZ
         self.config = config.model_copy(
             update={
                 "cameras": {name: config.cameras[name] for name in self._cameras},
