@@ -13,58 +13,67 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, signal, sparse
 
+from rig.dorsal_cortex import AREAS
 from rig.errors import ConfigError
 from rig.simulation.mouse import Mouse, smooth_noise
 
 
-@dataclass(frozen=True, slots=True)
-class Area:
-    """A cortical area of one hemisphere, mm from bregma: ML from the midline, AP to the front."""
-
-    name: str
-    ml_mm: float
-    ap_mm: float
-    half_ml_mm: float
-    half_ap_mm: float
-    movement: float
-    lag_s: float
-
-
-# Centres: Allen atlas as tabulated for widefield imaging by Haupt et al. 2017 (Mesoscale Brain
-# Explorer, Neurophotonics 4:031210), rounded to 0.05 mm; they agree with Franklin & Paxinos within
-# their differences between animals. Half extents: approximate, by eye, of the Allen CCF v3 seen
-# from above (Wang et al. 2020, Cell 181:936). Movement: relative to forelimb S1, chosen so that
-# limbs > motor > lateral visual and V1 > retrosplenial and parietal, the order of importance that
-# Ajioka et al. 2024 report. Lags: chosen; M2 before movement, limbs with it, vision after it.
-AREAS = (
-    #    name   ML    AP     half ML, AP  movement  lag
-    Area("M2", 0.85, 1.40, 0.50, 1.10, 0.45, -0.15),
-    Area("M1", 1.85, 0.65, 0.70, 1.00, 0.55, -0.05),
-    Area("AC", 0.20, 1.85, 0.20, 0.60, 0.20, -0.10),
-    Area("MO", 3.50, 0.60, 0.55, 0.60, 0.25, 0.05),
-    Area("NO", 3.80, -0.50, 0.45, 0.45, 0.25, 0.05),
-    Area("FL", 2.45, -0.55, 0.45, 0.50, 1.00, 0.00),
-    Area("HL", 1.70, -1.15, 0.40, 0.45, 0.95, 0.02),
-    Area("UN", 2.80, -0.95, 0.25, 0.30, 0.50, 0.04),
-    Area("TR", 1.85, -2.00, 0.40, 0.30, 0.40, 0.05),
-    Area("BC", 3.45, -1.75, 0.65, 0.75, 0.35, 0.06),
-    Area("S2", 4.40, -1.20, 0.35, 0.70, 0.25, 0.08),
-    Area("RS", 0.60, -2.90, 0.40, 1.30, 0.10, 0.15),
-    Area("A", 2.30, -2.50, 0.35, 0.25, 0.12, 0.12),
-    Area("AM", 1.65, -2.70, 0.30, 0.30, 0.12, 0.15),
-    Area("RL", 3.15, -2.85, 0.35, 0.30, 0.18, 0.15),
-    Area("AL", 3.85, -3.35, 0.30, 0.30, 0.22, 0.18),
-    Area("PM", 1.60, -3.60, 0.30, 0.45, 0.12, 0.18),
-    Area("V1", 2.50, -4.25, 0.80, 0.80, 0.20, 0.20),
-    Area("L", 3.70, -4.25, 0.35, 0.45, 0.22, 0.20),
-    Area("LI", 4.05, -4.25, 0.20, 0.35, 0.20, 0.20),
-    Area("POR", 4.20, -4.75, 0.30, 0.35, 0.15, 0.22),
-    Area("PL", 3.50, -5.20, 0.35, 0.25, 0.12, 0.22),
-    Area(
-        "AU", 4.55, -2.90, 0.30, 0.70, -0.15, 0.10
-    ),  # locomotion suppresses (Schneider 2014, Nature 513:189)
-    Area("TEA", 4.55, -4.15, 0.25, 0.60, 0.08, 0.20),
-)
+# Strength of movement, relative to forelimb S1: chosen so that limbs > motor > lateral visual and V1 >
+# retrosplenial and parietal, the order of importance that Ajioka et al. 2024 report. Locomotion
+# suppresses auditory cortex (Schneider 2014, Nature 513:189).
+MOVEMENT = {
+    "M2": 0.45,
+    "M1": 0.55,
+    "AC": 0.20,
+    "MO": 0.25,
+    "NO": 0.25,
+    "FL": 1.00,
+    "HL": 0.95,
+    "UN": 0.50,
+    "TR": 0.40,
+    "BC": 0.35,
+    "S2": 0.25,
+    "RS": 0.10,
+    "A": 0.12,
+    "AM": 0.12,
+    "RL": 0.18,
+    "AL": 0.22,
+    "PM": 0.12,
+    "V1": 0.20,
+    "L": 0.22,
+    "LI": 0.20,
+    "POR": 0.15,
+    "PL": 0.12,
+    "AU": -0.15,
+    "TEA": 0.08,
+}
+# Lag behind movement in seconds: chosen; M2 before it, limbs with it, vision after it.
+LAG_S = {
+    "M2": -0.15,
+    "M1": -0.05,
+    "AC": -0.10,
+    "MO": 0.05,
+    "NO": 0.05,
+    "FL": 0.00,
+    "HL": 0.02,
+    "UN": 0.04,
+    "TR": 0.05,
+    "BC": 0.06,
+    "S2": 0.08,
+    "RS": 0.15,
+    "A": 0.12,
+    "AM": 0.15,
+    "RL": 0.15,
+    "AL": 0.18,
+    "PM": 0.18,
+    "V1": 0.20,
+    "L": 0.20,
+    "LI": 0.20,
+    "POR": 0.22,
+    "PL": 0.22,
+    "AU": 0.10,
+    "TEA": 0.20,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,8 +349,8 @@ class WidefieldCortex:
         mouse_gain = np.tile(np.exp(rng.normal(0, p.response_log_sd, len(AREAS))), 2)
         variation = 1 + p.movement_variation * self._noise(rng, 2 * len(AREAS), p.movement_variation_s)
         for area, gain, factor in zip(AREAS * 2, mouse_gain, variation, strict=True):
-            lagged = np.interp(self._times_s - area.lag_s, self._times_s, self._movement)
-            dff = p.movement_dff * area.movement * gain * lagged
+            lagged = np.interp(self._times_s - LAG_S[area.name], self._times_s, self._movement)
+            dff = p.movement_dff * MOVEMENT[area.name] * gain * lagged
             moved.append(dff.astype(np.float32) * np.maximum(factor, 0.2))
         return np.stack(moved)
 
@@ -376,7 +385,7 @@ class WidefieldCortex:
         """Fraction of light that added blood absorbs over each area, (areas, warm-up + frames)."""
         p = self.parameters
         running = self.mouse.running(self._times_s).astype(np.float32)
-        limb = np.tile([0.5 + 0.5 * max(a.movement, 0.0) for a in AREAS], 2)
+        limb = np.tile([0.5 + 0.5 * max(MOVEMENT[a.name], 0.0) for a in AREAS], 2)
         demand = p.blood_share * self._calcium_with_warm_up + p.blood_running * np.outer(limb, running)
         keep = np.exp(-p.blood_order / (p.blood_lag_s * self.rate_hz))
         for _ in range(p.blood_order):
