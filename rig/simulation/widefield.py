@@ -17,7 +17,6 @@ from rig.dorsal_cortex import AREAS
 from rig.errors import ConfigError
 from rig.simulation.mouse import Mouse, smooth_noise
 
-
 # Strength of movement, relative to forelimb S1: chosen so that limbs > motor > lateral visual and V1 >
 # retrosplenial and parietal, the order of importance that Ajioka et al. 2024 report. Locomotion
 # suppresses auditory cortex (Schneider 2014, Nature 513:189).
