@@ -88,6 +88,9 @@ def _models(group: str, base: type[Model]) -> dict[str, type[Model]]:
     return {name: model for name, model in models.items() if issubclass(model, base)}
 
 
+Landmark = Literal["bregma", "lambda", "olfactory_centre"]
+
+
 class Imaging(Model):
     """What the optics image: NWB asks for it, and analysis cannot do without it."""
 
@@ -100,6 +103,8 @@ class Imaging(Model):
     """Allen CCF term, e.g. VISp or Isocortex."""
     pixel_size_um: PositiveFloat
     """Size of one pixel on the tissue, after binning."""
+    landmarks_px: dict[Landmark, tuple[float, float]] = Field(default_factory=dict)
+    """Where the skull's landmarks lie in a frame, [column, row]: two or three of them place the atlas."""
 
 
 class CameraConfig(DriverConfig):

@@ -9,7 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from decoders.behavior.live import CausalBehavior
-from decoders.commands import train
+from decoders.commands.train import train
 from decoders.reconstruction.live import LinearReconstruction
 from rig.config import load_config
 from rig.errors import CheckpointError, DataError, SessionFileError

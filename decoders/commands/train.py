@@ -2,17 +2,16 @@
 
 import json
 import logging
-import sys
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from rig.errors import CheckpointError, DataError
+from decoders.commands.options import Data, Json, Out, provenance, refuse_existing, report
+from rig.errors import DataError
 
 if TYPE_CHECKING:
     from rig.config import RigConfig
@@ -26,10 +25,6 @@ train = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-
-Data = Annotated[list[Path], typer.Option("--data", help="Session file, or folder of them; may be repeated.")]
-Out = Annotated[Path, typer.Option("--out", help="Checkpoint to write; never overwritten.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")]
 
 
 @train.command()
@@ -49,7 +44,7 @@ def behavior(
     from decoders.training import TrainingConfig
     from rig.recording.reader import SessionReader
 
-    _refuse_existing(out)
+    refuse_existing(out)
     recordings, origins = [], []
     for path in sessions.session_files(data):
         _LOG.info("reading %s", path)
@@ -65,13 +60,13 @@ def behavior(
     config = TrainingConfig(epochs=epochs, seed=seed)
     network, losses = training.fit(trained_on, config, out.with_name(out.name + ".resume"))
     scores = {name: asdict(score) for name, score in training.evaluate(network, trained_on, held_out).items()}
-    provenance = _provenance(f"rig train behavior --seed {seed} --epochs {epochs}", origins)
-    provenance |= {
+    came_from = provenance(f"rig train behavior --seed {seed} --epochs {epochs}", origins)
+    came_from |= {
         "trained_on": ", ".join(recording.name for recording in trained_on),
         "held_out": json.dumps({name: round(score["auc"], 4) for name, score in scores.items()}),
     }
-    training.make_checkpoint(network, trained_on[0], provenance).save(out)
-    _report({"checkpoint": str(out), "losses": losses, "held_out": scores, "provenance": provenance}, as_json)
+    training.make_checkpoint(network, trained_on[0], came_from).save(out)
+    report({"checkpoint": str(out), "losses": losses, "held_out": scores, "provenance": came_from}, as_json)
 
 
 @train.command()
@@ -91,7 +86,7 @@ def reconstruction(
     from decoders.reconstruction import train as training
     from rig.recording.reader import SessionReader
 
-    _refuse_existing(out)
+    refuse_existing(out)
     rows, origins, untrained = [], [], None
     for path in sessions.session_files(data):
         _LOG.info("reading %s", path)
@@ -109,19 +104,11 @@ def reconstruction(
             origins.append(_origin(config))
     if untrained is None:
         raise DataError("no session")
-    reader_, report = training.fit(rows)
-    provenance = _provenance("rig train reconstruction", origins)
-    provenance |= {"trained_on": ", ".join(r.name for r in rows), "score": json.dumps(asdict(report))}
-    training.make_checkpoint(untrained, reader_, report, provenance).save(out)
-    _report({"checkpoint": str(out), **asdict(report), "provenance": provenance}, as_json)
-
-
-def _refuse_existing(out: Path) -> None:
-    """Say so before hours of training, not after."""
-    if out.exists():
-        raise CheckpointError(f"{out}: exists already; give --out another name or move the file away")
-    if not out.parent.is_dir():
-        raise CheckpointError(f"{out}: there is no folder {out.parent}")
+    reader_, score = training.fit(rows)
+    came_from = provenance("rig train reconstruction", origins)
+    came_from |= {"trained_on": ", ".join(r.name for r in rows), "score": json.dumps(asdict(score))}
+    training.make_checkpoint(untrained, reader_, score, came_from).save(out)
+    report({"checkpoint": str(out), **asdict(score), "provenance": came_from}, as_json)
 
 
 def _label_image(
@@ -149,12 +136,3 @@ def _label_image(
 
 def _origin(config: "RigConfig") -> str:
     return "simulated" if config.simulation is not None else "recorded"
-
-
-def _provenance(command: str, origins: list[str]) -> dict[str, str]:
-    versions = {name: version(name) for name in ("cortexrig", "numpy", "torch")}
-    return {"command": command, "data": " and ".join(sorted(set(origins))), "versions": json.dumps(versions)}
-
-
-def _report(content: dict[str, Any], as_json: bool) -> None:
-    sys.stdout.write(json.dumps(content, indent=None if as_json else 2) + "\n")
