@@ -31,7 +31,8 @@ class FrameSource(Protocol):
 class LabelRule:
     """When an animal counts as running: its speed smoothed, thresholded, short bouts dropped.
 
-    The mean speed of the last `smoothing_s` counts. Kept with every model that is trained on its labels. Labels that come ready-made (the published `runrest`) have none.
+    The mean speed of the last `smoothing_s` counts. Kept with every model that is trained on its labels. Labels
+    that come ready-made (the published `runrest`) have none.
     """
 
     threshold_mm_s: float = 10.0
