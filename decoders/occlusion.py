@@ -1,6 +1,6 @@
 """Which pixels a perturbation takes away: squares and circles over the frame, and its border as a control.
 
-Owns the shapes only; what a model makes of them is `decoders.behavior.explain`, and live `decoders.behavior.importance`.
+Owns the shapes only; what a model makes of them is `decoders.behavior.explain`, live `decoders.behavior.importance`.
 Light to import.
 """
 
