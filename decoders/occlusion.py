@@ -95,3 +95,40 @@ def _placed(patch: NDArray[np.bool_], frame: tuple[int, int], top: int, left: in
     mask = np.zeros(frame, np.bool_)
     mask[top : top + patch.shape[0], left : left + patch.shape[1]] = patch
     return mask
+
+
+def border_masks(height_px: int, width_px: int, size_px: int) -> list[NDArray[np.bool_]]:
+    """Masks along the frame's edges, where there is little cortex: the published control, 15 for 128 px and 32 px.
+
+    The four corners together; then pairs of strips at the top and bottom, each `size_px` long and half as thick; then
+    such pairs at the left and right edge. A strip every half `size_px`.
+
+    Returns
+    -------
+    list of (H, W)
+        True where pixels are taken away.
+    """
+    thick = max(1, size_px // 2)
+    _check(height_px, width_px, size_px, thick)
+    rows, columns = _ends(height_px, thick), _ends(width_px, thick)
+    corners = rows[:, None] & columns[None, :]
+    level = [
+        rows[:, None] & _stretch(width_px, at, size_px)[None, :] for at in starts(width_px, size_px, thick)
+    ]
+    upright = [
+        _stretch(height_px, at, size_px)[:, None] & columns[None, :]
+        for at in starts(height_px, size_px, thick)
+    ]
+    return [corners, *level, *upright]
+
+
+def _ends(length_px: int, thick_px: int) -> NDArray[np.bool_]:
+    at = np.arange(length_px)
+    ends: NDArray[np.bool_] = (at < thick_px) | (at >= length_px - thick_px)
+    return ends
+
+
+def _stretch(length_px: int, first: int, size_px: int) -> NDArray[np.bool_]:
+    at = np.arange(length_px)
+    stretch: NDArray[np.bool_] = (at >= first) & (at < first + size_px)
+    return stretch
