@@ -141,6 +141,10 @@ class DecoderConfig(Model):
     """Frames that may wait; when more do, the oldest is dropped, counted and recorded."""
     threads: PositiveInt = 1
     """CPU threads for inference."""
+    max_gap_ms: float = Field(default=100.0, ge=0.0)
+    """After frames missing for longer than this the decoder forgets what came before and is unknown meanwhile."""
+    stall_ms: PositiveFloat | None = None
+    """Without a frame for so long its answer becomes unknown; by default 3 frame periods, at least 100 ms."""
 
 
 class PolicyConfig(Model):
@@ -202,15 +206,26 @@ class StimulusConfig(Model):
     movie: MovieConfig = MovieConfig()
 
 
+# Ajioka et al. 2024, stored outputs of their notebooks: mice 1 to 5, mean over each one's sessions.
+PUBLISHED_RUN_FRACTIONS = (0.37, 0.66, 0.65, 0.58, 0.80)
+
+
+def _published_run_fraction(given: dict[str, Any]) -> float:
+    """Run fraction of a mouse when none is given: those of the published mice in turn."""
+    return PUBLISHED_RUN_FRACTIONS[given.get("seed", 0) % len(PUBLISHED_RUN_FRACTIONS)]
+
+
 class SimulationConfig(Model):
     """The simulated mouse behind ports and cameras called simulated."""
 
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     """Which mouse."""
+    session: int = Field(default=0, ge=0)
+    """Which recording session of that mouse: the same brain, other behaviour and activity."""
     neurons: PositiveInt = 200
     """Neurons in the simulated two-photon field."""
-    run_fraction: float = Field(default=0.55, gt=0.0, lt=1.0)
-    """Share of time spent running; the published mice have 0.37 to 0.80."""
+    run_fraction: float = Field(default_factory=_published_run_fraction, gt=0.0, lt=1.0)
+    """Share of time spent running; where left out, that of one of the five published mice, 0.37 to 0.80, by seed."""
 
 
 class SubjectConfig(Model):

@@ -77,7 +77,9 @@ class _Camera:
             raise DeviceError(
                 f"{self._name}: the rig's file needs a section simulation, e.g. simulation: {{seed: 7}}"
             )
-        self._world = self._make_world(Mouse(simulation.seed, simulation.run_fraction), simulation)
+        self._world = self._make_world(
+            Mouse(simulation.seed, simulation.run_fraction, session=simulation.session), simulation
+        )
         pixels = self._world.frame(0)
         return FrameStream(
             name=self._name,
@@ -164,7 +166,9 @@ class SimulatedWidefield(_Camera):
 
     def _make_world(self, mouse: Mouse, simulation: SimulationConfig) -> World:
         size = (self._config.height_px, self._config.width_px)
-        return WidefieldCortex(mouse, simulation.seed, *size, self._config.rate_hz)
+        return WidefieldCortex(
+            mouse, simulation.seed, *size, self._config.rate_hz, session=simulation.session
+        )
 
 
 class SimulatedTwoPhoton(_Camera):

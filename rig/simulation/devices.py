@@ -226,7 +226,7 @@ def build(description: SessionDescription, faults: Faults) -> list[Device]:
     """Every device of the rig whose port is called simulated."""
     config = description.config
     simulation = config.simulation or SimulationConfig()
-    mouse = Mouse(simulation.seed, simulation.run_fraction)
+    mouse = Mouse(simulation.seed, simulation.run_fraction, session=simulation.session)
     devices: list[Device] = []
     for k, (name, source) in enumerate(sorted(config.serial.items())):
         if isinstance(source, LineSourceConfig) and source.port == SIMULATED:

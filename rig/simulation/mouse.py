@@ -66,6 +66,8 @@ class Mouse:
     run_fraction
         Share of `duration_s` spent running, met exactly; the published mice have 0.37 to 0.80
         (Ajioka 2024).
+    session
+        Which recording session of the mouse: other bouts, at the same run fraction.
     duration_s
         Period after which the behaviour repeats without a seam; rounded up to whole
         seconds without large prime factors (3600 stays, 3571 becomes 3600).
@@ -77,12 +79,14 @@ class Mouse:
         run_fraction: float = 0.55,
         duration_s: float = 3600.0,
         parameters: BehaviorParameters = BehaviorParameters(),
+        session: int = 0,
     ) -> None:
         if not 0.0 < run_fraction < 1.0:
             raise ConfigError(f"run_fraction {run_fraction} is not between 0 and 1, both excluded")
         if duration_s < 10.0:
             raise ConfigError(f"duration_s {duration_s} is too short to run and rest in; valid is 10 or more")
         self.seed = seed
+        self.session = session
         self.run_fraction = run_fraction
         self.parameters = parameters
         # A length with large prime factors makes the FFTs slow.
@@ -137,7 +141,7 @@ class Mouse:
 
     def _random(self, part: int) -> np.random.Generator:
         """Give each part of the behaviour its own stream: changing one leaves the others alone."""
-        return np.random.default_rng((self.seed, part))
+        return np.random.default_rng((self.seed, part, self.session))
 
     # --- drawing ---
 

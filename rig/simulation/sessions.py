@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from rig.acquisition.states import FinishReason
-from rig.config import RigConfig, SimulationConfig
+from rig.config import CameraConfig, RigConfig, SessionConfig, SimulationConfig
 from rig.description import SessionDescription
 from rig.messages import Frame, FrameStream, Message, Samples, SampleStream
 from rig.recording.recorder import Recorder
@@ -24,11 +24,14 @@ from rig.sync.clock import SessionClock
 _BACKLOG_BYTES = 64_000_000
 _WAIT_S = 0.002
 _TREADMILL_HZ = 100.0
+_SHORTEST_PERIOD_S = 60.0  # behaviour needs room for a few bouts
 _LATE_NS = 1_000_000  # every message arrives a millisecond after it was true
 
 
 def simulate_session(path: Path, config: RigConfig, seconds: float, progress: Callable[[int], None]) -> None:
-    """Write one session of a simulated mouse.
+    """Write one session of a simulated mouse, which runs for its run fraction of the session.
+
+    The file's subject is the mouse, ``simulated-SEED``, and its widefield camera has the mouse's landmarks.
 
     Parameters
     ----------
@@ -47,7 +50,7 @@ def simulate_session(path: Path, config: RigConfig, seconds: float, progress: Ca
     RecordingError
         When the file cannot be written.
     """
-    world = _World(config)
+    world = _World(config, seconds)
     failures: list[Exception] = []
     recorder = Recorder(path, world.description, failures.append)
     try:
@@ -66,13 +69,22 @@ def simulate_session(path: Path, config: RigConfig, seconds: float, progress: Ca
 class _World:
     """One simulated mouse with its cortex, as streams and messages."""
 
-    def __init__(self, config: RigConfig) -> None:
+    def __init__(self, config: RigConfig, seconds: float) -> None:
         simulation = config.simulation or SimulationConfig()
-        self._mouse = Mouse(simulation.seed, simulation.run_fraction)
+        self._mouse = Mouse(
+            simulation.seed,
+            simulation.run_fraction,
+            max(seconds, _SHORTEST_PERIOD_S),
+            session=simulation.session,
+        )
         self._cameras = _cameras(config, simulation, self._mouse)
         self.config = config.model_copy(
             update={
-                "cameras": {name: config.cameras[name] for name in self._cameras},
+                "session": _of_mouse(config.session, simulation.seed),
+                "cameras": {
+                    name: _with_landmarks(config.cameras[name], cortex)
+                    for name, cortex in self._cameras.items()
+                },
                 "serial": {
                     name: source
                     for name, source in config.serial.items()
@@ -85,7 +97,7 @@ class _World:
         )
         self._rate_hz = next(iter(self.config.cameras.values())).rate_hz
         self.description = SessionDescription(
-            identifier=f"simulated-{simulation.seed}",
+            identifier=f"simulated-{simulation.seed}-{simulation.session}",
             config=self.config,
             clock=SessionClock.start(),
             frames=tuple(
@@ -135,6 +147,20 @@ class _World:
         return Samples("stimulus", index, session_ns + _LATE_NS, stamps // 1000, values, stamps, 0)
 
 
+def _of_mouse(session: SessionConfig, seed: int) -> SessionConfig:
+    """Name the mouse as the session's subject."""
+    subject = session.subject.model_copy(update={"subject_id": f"simulated-{seed}"})
+    return session.model_copy(update={"subject": subject})
+
+
+def _with_landmarks(camera: CameraConfig, cortex: WidefieldCortex | VisualCortex) -> CameraConfig:
+    """Tell where the skull's landmarks lie in frames of dorsal cortex."""
+    if isinstance(cortex, VisualCortex):
+        return camera
+    imaging = camera.imaging.model_copy(update={"landmarks_px": cortex.landmarks_px()})
+    return camera.model_copy(update={"imaging": imaging})
+
+
 def _cameras(
     config: RigConfig, simulation: SimulationConfig, mouse: Mouse
 ) -> dict[str, WidefieldCortex | VisualCortex]:
@@ -142,7 +168,12 @@ def _cameras(
     cameras: dict[str, WidefieldCortex | VisualCortex] = {}
     if (camera := config.cameras.get("widefield")) is not None:
         cameras["widefield"] = WidefieldCortex(
-            mouse, simulation.seed, camera.height_px, camera.width_px, camera.rate_hz
+            mouse,
+            simulation.seed,
+            camera.height_px,
+            camera.width_px,
+            camera.rate_hz,
+            session=simulation.session,
         )
     if (camera := config.cameras.get("two_photon")) is not None and config.stimulus is not None:
         cameras["two_photon"] = VisualCortex(

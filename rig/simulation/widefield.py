@@ -10,146 +10,44 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage, signal, sparse
 
-from rig.dorsal_cortex import AREAS
+from rig.dorsal_cortex import AREAS, LANDMARKS_MM
 from rig.errors import ConfigError
 from rig.simulation.mouse import Mouse, smooth_noise
-
-# Strength of movement, relative to forelimb S1: chosen so that limbs > motor > lateral visual and V1 >
-# retrosplenial and parietal, the order of importance that Ajioka et al. 2024 report. Locomotion
-# suppresses auditory cortex (Schneider 2014, Nature 513:189).
-MOVEMENT = {
-    "M2": 0.45,
-    "M1": 0.55,
-    "AC": 0.20,
-    "MO": 0.25,
-    "NO": 0.25,
-    "FL": 1.00,
-    "HL": 0.95,
-    "UN": 0.50,
-    "TR": 0.40,
-    "BC": 0.35,
-    "S2": 0.25,
-    "RS": 0.10,
-    "A": 0.12,
-    "AM": 0.12,
-    "RL": 0.18,
-    "AL": 0.22,
-    "PM": 0.12,
-    "V1": 0.20,
-    "L": 0.22,
-    "LI": 0.20,
-    "POR": 0.15,
-    "PL": 0.12,
-    "AU": -0.15,
-    "TEA": 0.08,
-}
-# Lag behind movement in seconds: chosen; M2 before it, limbs with it, vision after it.
-LAG_S = {
-    "M2": -0.15,
-    "M1": -0.05,
-    "AC": -0.10,
-    "MO": 0.05,
-    "NO": 0.05,
-    "FL": 0.00,
-    "HL": 0.02,
-    "UN": 0.04,
-    "TR": 0.05,
-    "BC": 0.06,
-    "S2": 0.08,
-    "RS": 0.15,
-    "A": 0.12,
-    "AM": 0.15,
-    "RL": 0.15,
-    "AL": 0.18,
-    "PM": 0.18,
-    "V1": 0.20,
-    "L": 0.20,
-    "LI": 0.20,
-    "POR": 0.22,
-    "PL": 0.22,
-    "AU": 0.10,
-    "TEA": 0.20,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class WidefieldParameters:
-    """Microscope, indicator and blood. "Chosen" marks a value without a source."""
-
-    field_mm: float = 11.0  # chosen: both hemispheres across the width, as in Ajioka 2024
-    centre_ap_mm: float = -1.6  # chosen: middle of the areas below
-    rotation_sd_deg: float = 4.0  # chosen: head bars are mounted by hand, as the next two
-    placement_sd_mm: float = 0.25
-    scale_log_sd: float = 0.03
-    expression_log_sd: float = 0.15  # chosen: unevenness of expression between areas
-    response_log_sd: float = 0.2  # chosen: how much mice differ in each area's response
-    # point spread of one-photon light in cortex, 0.1 to 0.2 mm (Waters 2020, eLife 9:e59841)
-    scatter_mm: float = 0.12
-
-    rise_s: float = 0.045  # GCaMP6f time to peak (Chen 2013, Nature 499:295, supplementary table 3)
-    half_decay_s: float = 0.142  # GCaMP6f, one spike, same table
-    # running raises limb areas by several per cent (Musall 2019, Nat Neurosci 22:1677)
-    movement_dff: float = 0.065
-    # chosen: transient at the start of a run, relative to the sustained part
-    onset_share: float = 0.5
-    onset_s: float = 1.0  # chosen
-    speed_share: float = 0.4  # chosen: part of the sustained response that follows speed
-    fidget_share: float = 0.35  # movements short of running drive cortex too (Musall 2019)
-    fidget_mm_s: float = 2.0  # chosen: wheel speed at which a fidget counts fully
-    # chosen: slow change of each area's response, sd of its factor
-    movement_variation: float = 0.25
-    movement_variation_s: float = 20.0  # chosen
-
-    # sd of each network, the first cortex-wide; resting widefield activity is a few per cent and
-    # mostly a few bilateral modes (Vanni & Murphy 2014, J Neurosci 34:15931)
-    spontaneous_dff: tuple[float, ...] = (0.019, 0.013, 0.011, 0.010, 0.008, 0.008)
-    spontaneous_s: tuple[float, ...] = (0.6, 0.4, 0.8, 1.5, 0.3, 4.0)  # 0.1 to 3 Hz (same)
-    network_width_mm: float = 1.6  # chosen: broad, several areas each
-    private_dff: float = 0.012  # chosen: activity of one area alone
-    private_s: float = 0.15  # chosen
-    waves: int = 8  # chosen: patterns that ignore area borders
-    wave_dff: float = 0.008  # chosen
-    wave_mm: float = 0.8  # chosen
-    wave_s: float = 0.25  # chosen
-
-    # haemoglobin follows activity by about a second (Ma 2016, Phil Trans B 371:20150360)
-    blood_lag_s: float = 1.0
-    blood_order: int = 3  # chosen: gamma kernel
-    blood_share: float = 0.3  # absorption undoes a good part of slow green signal (Ma 2016)
-    # locomotion dilates arterioles cortex-wide, most in limb areas (Huo 2014, J Neurosci)
-    blood_running: float = 0.006
-    vessel_contrast: float = 0.35  # chosen: how dark a large vessel is
-    vessel_gain: float = 2.0  # chosen: blood signal over vessels relative to parenchyma
-    heart_hz: float = 10.2  # awake mouse, 600 beats a minute; aliased by the camera as in life
-    breath_hz: float = 2.7  # awake mouse, about 160 a minute
-    pulse_fraction: float = 0.002  # chosen: sd of each in vessels
-    motion_px: float = 0.12  # chosen: sd of slow brain motion, and its shift while running
-    motion_s: float = 0.3
-    running_motion_px: float = 0.08  # chosen: small, else the brain's edge alone would tell running
-    bleach_fraction: float = 0.10  # chosen: lost in the end
-    bleach_s: float = 2400.0  # chosen
-
-    # chosen: brightest pixel after binning, so shot noise is 0.65 %
-    full_electrons: float = 24000.0
-    counts_per_electron: float = 1.0  # chosen
-    read_noise_electrons: float = 6.4  # 1.6 e per pixel of a Hamamatsu ORCA-Flash4.0, 4 x 4 binned
-    offset_counts: float = 100.0  # the same camera's
-
+from rig.simulation.widefield_parameters import LAG_S, WidefieldParameters, movement_strengths
 
 WARM_UP_S = 30.0  # the filters' memory, taken from the period's end: no seam between periods
 CANVAS_MARGIN_PX = 2  # motion never exceeds it
+_STANDARD = WidefieldParameters()
 _ANATOMY, _ACTIVITY, _FRAME = range(3)  # independent random streams
+
+
+@dataclass(frozen=True, slots=True)
+class _Placement:
+    """How a mouse's head lies under the microscope."""
+
+    turn_rad: float
+    offset_mm: tuple[float, float]
+    scale: float
 
 
 class WidefieldCortex:
     """Dorsal cortex under a one-photon microscope: images of GCaMP6f at one wavelength.
 
     Anterior is up and the left hemisphere is left, before the mouse's own rotation. Frame k is
-    exposed at session time k / `rate_hz`. Frames depend on mouse, seed and index only, not on the
-    order they are asked for.
+    exposed at session time k / `rate_hz`. Frames depend on the arguments and the index only, not on
+    the order they are asked for.
+
+    Parameters
+    ----------
+    mouse
+        Its behaviour.
+    seed
+        Which brain: anatomy, expression and how strongly each area responds.
+    session
+        Which recording session of that brain: its spontaneous activity and noise.
     """
 
     def __init__(
@@ -159,7 +57,8 @@ class WidefieldCortex:
         height_px: int = 128,
         width_px: int = 128,
         rate_hz: float = 30.0,
-        parameters: WidefieldParameters = WidefieldParameters(),
+        parameters: WidefieldParameters = _STANDARD,
+        session: int = 0,
     ) -> None:
         if min(height_px, width_px) < 8:
             raise ConfigError(
@@ -169,6 +68,8 @@ class WidefieldCortex:
         self.rate_hz = rate_hz
         self.parameters = parameters
         self._seed = seed
+        self._session = session
+        self._strength = movement_strengths(parameters)
         self._shape = (height_px, width_px)
         self._frames = round(mouse.duration_s * rate_hz)
 
@@ -177,9 +78,12 @@ class WidefieldCortex:
         p = self.parameters
         k = index % self._frames
         brain = self._canvas * (1 + self._maps @ self._activity[k])  # (canvas pixels,)
-        bleached = p.bleach_fraction * np.expm1(-index / self.rate_hz / p.bleach_s)
-        light = shift_canvas(brain.reshape(self._canvas_shape), self._motion_px[k]) * np.float32(1 + bleached)
-        noise = np.random.default_rng((self._seed, _FRAME, index)).standard_normal(self._shape, np.float32)
+        light = shift_canvas(brain.reshape(self._canvas_shape), self._motion_px[k]) * np.float32(
+            1 + self._bleached(index)
+        )
+        noise = np.random.default_rng((self._seed, _FRAME, index, self._session)).standard_normal(
+            self._shape, np.float32
+        )
         electrons = light + np.sqrt(light + np.float32(p.read_noise_electrons**2)) * noise
         counts = electrons * np.float32(p.counts_per_electron) + np.float32(p.offset_counts + 0.5)
         image: NDArray[np.uint16] = np.clip(counts, 0, 65535).astype(np.uint16)
@@ -200,6 +104,37 @@ class WidefieldCortex:
         k = np.arange(first, first + count) % self._frames
         return dict(zip(self._area_names, self._calcium[:, k], strict=True))
 
+    def area_light(self, first: int, count: int) -> dict[str, NDArray[np.float32]]:
+        """Give what a region of interest over each area shows, relative to rest, (count,) from frame `first` on.
+
+        With blood, scattered light, drift and bleaching; the brain's motion and the camera's noise,
+        which a region's mean leaves little of, are left out.
+        """
+        k = np.arange(first, first + count) % self._frames
+        weights = self._masks.reshape(len(self._masks), -1) * self._canvas
+        regions = (weights / weights.sum(axis=1, keepdims=True)) @ self._maps
+        light = 1 + regions.astype(np.float32) @ self._activity[k].T
+        light *= 1 + self._bleached(np.arange(first, first + count)).astype(np.float32)
+        return dict(zip(self._area_names, light, strict=True))
+
+    def _bleached(self, index: ArrayLike) -> NDArray[np.float64]:
+        """Change of the light by bleaching up to a frame, as a fraction: 0 or less."""
+        time_s = np.asarray(index, np.float64) / self.rate_hz
+        change: NDArray[np.float64] = self.parameters.bleach_fraction * np.expm1(
+            -time_s / self.parameters.bleach_s
+        )
+        return change
+
+    def landmarks_px(self) -> dict[str, tuple[float, float]]:
+        """Where the skull's landmarks lie in this mouse's frames, (column, row) in pixels, 0 the first's centre.
+
+        They may lie outside the frame; the brain's motion, of a fraction of a pixel, is left out.
+        """
+        return {name: self._pixel(*place) for name, place in LANDMARKS_MM.items()}
+
+    def _activity_rng(self, part: int) -> np.random.Generator:
+        return np.random.default_rng((self._seed, _ACTIVITY, part, self._session))
+
     # --- anatomy ---
 
     @property
@@ -215,17 +150,34 @@ class WidefieldCortex:
         return [f"{side}-{area.name}" for side in "LR" for area in AREAS]
 
     @cached_property
+    def _placement(self) -> _Placement:
+        p, rng = self.parameters, np.random.default_rng((self._seed, _ANATOMY, 0))
+        turn_rad = float(np.deg2rad(rng.normal(0, p.rotation_sd_deg)))
+        across, along = rng.normal(0, p.placement_sd_mm, 2)
+        return _Placement(
+            turn_rad, (float(across), float(along)), float(np.exp(rng.normal(0, p.scale_log_sd)))
+        )
+
+    @cached_property
     def _places_mm(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """ML (right positive) and AP of each canvas pixel in mm from bregma."""
-        p, rng = self.parameters, np.random.default_rng((self._seed, _ANATOMY, 0))
-        turn = np.deg2rad(rng.normal(0, p.rotation_sd_deg))
-        offset = rng.normal(0, p.placement_sd_mm, 2)
-        scale = np.exp(rng.normal(0, p.scale_log_sd))
+        turn, offset = self._placement.turn_rad, self._placement.offset_mm
+        mm_per_px = self._mm_per_px / self._placement.scale
         row, column = np.indices(self._canvas_shape)
-        x = (column - (self._canvas_shape[1] - 1) / 2) * self._mm_per_px / scale - offset[0]
-        y = ((self._canvas_shape[0] - 1) / 2 - row) * self._mm_per_px / scale - offset[1]
+        x = (column - (self._canvas_shape[1] - 1) / 2) * mm_per_px - offset[0]
+        y = ((self._canvas_shape[0] - 1) / 2 - row) * mm_per_px - offset[1]
         ml, ap = x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)
-        return ml, ap + p.centre_ap_mm
+        return ml, ap + self.parameters.centre_ap_mm
+
+    def _pixel(self, ml_mm: float, ap_mm: float) -> tuple[float, float]:
+        """Column and row in a frame of a place in mm from bregma: the inverse of `_places_mm`."""
+        turn, offset = self._placement.turn_rad, self._placement.offset_mm
+        px_per_mm = self._placement.scale / self._mm_per_px
+        ahead = ap_mm - self.parameters.centre_ap_mm
+        x = ml_mm * np.cos(turn) + ahead * np.sin(turn) + offset[0]
+        y = ahead * np.cos(turn) - ml_mm * np.sin(turn) + offset[1]
+        height, width = self._shape
+        return float(x * px_per_mm + (width - 1) / 2), float((height - 1) / 2 - y * px_per_mm)
 
     @cached_property
     def _masks(self) -> NDArray[np.float64]:
@@ -337,7 +289,7 @@ class WidefieldCortex:
 
     @cached_property
     def _calcium_with_warm_up(self) -> NDArray[np.float32]:
-        p, rng = self.parameters, np.random.default_rng((self._seed, _ACTIVITY, 0))
+        p, rng = self.parameters, self._activity_rng(0)
         activity = self._moved_areas(rng) + self._networks(rng)
         activity += p.private_dff * self._noise(rng, len(activity), p.private_s)
         return indicator_response(activity, p.rise_s, p.half_decay_s, self.rate_hz)
@@ -345,58 +297,91 @@ class WidefieldCortex:
     def _moved_areas(self, rng: np.random.Generator) -> NDArray[np.float32]:
         """Movement's part of each area's activity in dF/F, (areas, warm-up + frames)."""
         p, moved = self.parameters, []
-        mouse_gain = np.tile(np.exp(rng.normal(0, p.response_log_sd, len(AREAS))), 2)
+        mouse_gain = self._area_factors(4, p.response_log_sd)
         variation = 1 + p.movement_variation * self._noise(rng, 2 * len(AREAS), p.movement_variation_s)
         for area, gain, factor in zip(AREAS * 2, mouse_gain, variation, strict=True):
             lagged = np.interp(self._times_s - LAG_S[area.name], self._times_s, self._movement)
-            dff = p.movement_dff * MOVEMENT[area.name] * gain * lagged
+            dff = p.movement_dff * self._strength[area.name] * gain * lagged
             moved.append(dff.astype(np.float32) * np.maximum(factor, 0.2))
         return np.stack(moved)
+
+    def _area_factors(self, part: int, log_sd: float) -> NDArray[np.float64]:
+        """Draw the mouse's own factor of each area, alike in both hemispheres, (areas,)."""
+        rng = np.random.default_rng((self._seed, _ANATOMY, part))
+        return np.tile(np.exp(rng.normal(0, log_sd, len(AREAS))), 2)
 
     def _networks(self, rng: np.random.Generator) -> NDArray[np.float32]:
         """Spontaneous dF/F, (areas, warm-up + frames): bilateral modes blind to movement."""
         p = self.parameters
-        place = np.array([(a.ml_mm, a.ap_mm) for a in AREAS])
         total = np.zeros((2 * len(AREAS), len(self._times_s)), np.float32)
-        for k, (dff, width_s) in enumerate(zip(p.spontaneous_dff, p.spontaneous_s, strict=True)):
-            if k == 0:
-                loading = rng.uniform(0.8, 1.2, len(AREAS))
-            else:
-                seat = place[rng.integers(len(AREAS))]
-                loading = np.exp(-((place - seat) ** 2).sum(axis=1) / (2 * p.network_width_mm**2))
+        for dff, width_s, loading in zip(p.spontaneous_dff, p.spontaneous_s, self._loadings, strict=True):
             course = np.float32(dff) * self._noise(rng, 1, width_s)[0]
             total += np.outer(np.tile(loading, 2).astype(np.float32), course)
         return total
 
     @cached_property
+    def _loadings(self) -> list[NDArray[np.float64]]:
+        """How much each area takes part in each spontaneous network; the first is cortex-wide."""
+        p, rng = self.parameters, np.random.default_rng((self._seed, _ANATOMY, 5))
+        place = np.array([(a.ml_mm, a.ap_mm) for a in AREAS])
+        seats = place[rng.integers(len(AREAS), size=len(p.spontaneous_dff) - 1)]
+        local = [np.exp(-((place - seat) ** 2).sum(axis=1) / (2 * p.network_width_mm**2)) for seat in seats]
+        return [rng.uniform(0.8, 1.2, len(AREAS)), *local]
+
+    @cached_property
     def _activity(self) -> NDArray[np.float32]:
         """Relative change of light on each of `_maps`, (frames, areas + waves + 1)."""
-        p, rng = self.parameters, np.random.default_rng((self._seed, _ACTIVITY, 1))
-        calcium = self._calcium_with_warm_up
-        blood = self._blood()
+        p, rng = self.parameters, self._activity_rng(1)
+        blood = self._blood(rng)
+        light = self._deep_light @ (self._calcium_with_warm_up - blood)
+        light += p.drift * self._noise(rng, len(light), p.drift_s)
         waves = p.wave_dff * self._noise(rng, p.waves, p.wave_s)
-        beat = np.sin(2 * np.pi * np.multiply.outer((p.heart_hz, p.breath_hz), self._times_s)).sum(axis=0)
-        vessels = -(p.vessel_gain - 1) * blood.mean(axis=0) - np.sqrt(2) * p.pulse_fraction * beat
-        rows = np.concatenate([calcium - blood, waves, vessels[None]]).astype(np.float32)
+        vessels = -(p.vessel_gain - 1) * blood.mean(axis=0) - np.sqrt(2) * p.pulse_fraction * self._pulse()
+        rows = np.concatenate([light, waves, vessels[None]]).astype(np.float32)
         return np.ascontiguousarray(self._drop_warm_up(rows).T)
 
-    def _blood(self) -> NDArray[np.float32]:
+    @cached_property
+    def _deep_light(self) -> NDArray[np.float32]:
+        """Mix areas as light from deep layers does, (areas, areas); each row sums to 1.
+
+        Whole areas exchange light: at the width of the spread, finer maps would look the same.
+        """
+        p = self.parameters
+        place = np.array([(side * a.ml_mm, a.ap_mm) for side in (-1, 1) for a in AREAS])
+        size = np.tile([a.half_ml_mm * a.half_ap_mm for a in AREAS], 2)
+        apart = ((place[:, None] - place) ** 2).sum(axis=2)
+        spread = np.exp(-apart / (2 * p.deep_mm**2)) * size
+        spread /= spread.sum(axis=1, keepdims=True)
+        return np.asarray((1 - p.deep_share) * np.eye(len(place)) + p.deep_share * spread, np.float32)
+
+    def _pulse(self) -> NDArray[np.float64]:
+        """Heart beat and breath, sum of two unit sines, (warm-up + frames,)."""
+        p = self.parameters
+        running = self.mouse.running(self._times_s)
+        breath = 2 * np.pi * np.cumsum(np.where(running, p.breath_hz[1], p.breath_hz[0])) / self.rate_hz
+        beats: NDArray[np.float64] = np.sin(2 * np.pi * p.heart_hz * self._times_s) + np.sin(breath)
+        return beats
+
+    def _blood(self, rng: np.random.Generator) -> NDArray[np.float32]:
         """Fraction of light that added blood absorbs over each area, (areas, warm-up + frames)."""
         p = self.parameters
         running = self.mouse.running(self._times_s).astype(np.float32)
-        limb = np.tile([0.5 + 0.5 * max(MOVEMENT[a.name], 0.0) for a in AREAS], 2)
+        limb = np.tile([0.5 + 0.5 * max(self._strength[a.name], 0.0) for a in AREAS], 2)
         demand = p.blood_share * self._calcium_with_warm_up + p.blood_running * np.outer(limb, running)
         keep = np.exp(-p.blood_order / (p.blood_lag_s * self.rate_hz))
         for _ in range(p.blood_order):
             demand = signal.lfilter(
                 np.array([1 - keep], np.float32), np.array([1, -keep], np.float32), demand
             )
-        return np.asarray(demand, np.float32)
+        own = self._noise(rng, 2, p.vasomotion_s)  # a part of its own for each hemisphere
+        spontaneous = p.vasomotion * np.repeat(own, len(AREAS), axis=0)
+        uneven = self._area_factors(6, p.blood_log_sd)[:, None]
+        return np.asarray(uneven * (demand + spontaneous), np.float32)
 
     @cached_property
     def _motion_px(self) -> NDArray[np.float32]:
         """Displacement of the brain in each frame, rows down and columns right, (frames, 2)."""
-        p, rng = self.parameters, np.random.default_rng((self._seed, _ACTIVITY, 2))
+        p, rng = self.parameters, self._activity_rng(2)
         jitter = p.motion_px * self._noise(rng, 2, p.motion_s)
         jitter[0] += p.running_motion_px * np.minimum(self._movement, 1.5)
         return bounded_motion(self._drop_warm_up(jitter).T)
