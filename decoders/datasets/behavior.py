@@ -42,11 +42,18 @@ class LabelRule:
     def label(self, speed_mm_s: NDArray[np.floating], rate_hz: float) -> NDArray[np.bool_]:
         """Whether the animal runs at every sample of a regular speed trace (T,)."""
         session_ns = np.rint(np.arange(len(speed_mm_s)) / rate_hz * _NS_PER_S).astype(np.int64)
+        return self.at_times(session_ns, speed_mm_s, session_ns)
+
+    def at_times(
+        self,
+        session_ns: NDArray[np.int64],
+        speed_mm_s: NDArray[np.floating],
+        at_ns: NDArray[np.int64],
+    ) -> NDArray[np.bool_]:
+        """Whether the animal runs at each of the times `at_ns` (T,), from a speed (n,) sampled at `session_ns` (n,)."""
         smoothing_ns, min_bout_ns = (round(s * _NS_PER_S) for s in (self.smoothing_s, self.min_bout_s))
         values = np.asarray(speed_mm_s, np.float64)
-        return in_bouts(
-            session_ns, find_bouts(session_ns, values, self.threshold_mm_s, smoothing_ns, min_bout_ns)
-        )
+        return in_bouts(at_ns, find_bouts(session_ns, values, self.threshold_mm_s, smoothing_ns, min_bout_ns))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,27 @@
 """Our session files as training data: frames (read when asked for), run/rest labels, movie frames shown."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from decoders.datasets.behavior import BehaviorRecording, LabelRule
+from decoders.datasets.speed import speed_trace
 from rig.bouts import find_bouts, in_bouts
+from rig.config import RunningConfig
 from rig.errors import DataError
+from rig.recording import layout
 from rig.recording.reader import SessionReader
 from rig.recording.recorded_tables import FrameTable, SampleTable
 
+_LOG = logging.getLogger(__name__)
 _NS_PER_MS = 1_000_000
+_MS_PER_S = 1000
 NOT_SHOWN = -1
 ImagingKind = Literal["one_photon", "two_photon"]
 
@@ -76,6 +84,58 @@ def running_recording(reader: SessionReader, path: Path) -> RunningRecording:
     return RunningRecording(path.stem, frames, rate_hz, in_bouts(frames.session_ns, bouts))
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a file is (or was meant to be) one of our sessions, rather than an NWB file of another program."""
+    try:
+        with h5py.File(path, "r") as file:
+            return layout.TABLES in file
+    except OSError:  # still being written, or damaged: `SessionReader` reads the one and explains the other
+        return True
+
+
+def behavior_recording(reader: SessionReader, path: Path, rule: LabelRule | None = None) -> BehaviorRecording:
+    """Widefield frames, speed and run/rest labels of one of our sessions; frames are read while `reader` is open.
+
+    Parameters
+    ----------
+    rule
+        How to label; None takes the session's own section `running`.
+
+    Raises
+    ------
+    DataError
+        When the session names no mouse, or has no one-photon camera, no `running` section, no speed, or a speed that
+        is NaN.
+    """
+    config = reader.description.config
+    mouse = config.session.subject.subject_id.strip()
+    if not mouse:
+        raise DataError(f"{path}: mouse id missing; valid is a session with session.subject.subject_id")
+    camera = _camera(reader, path, "one_photon")
+    if config.running is None:
+        raise DataError(
+            f"{path}: its configuration has no section running, so run and rest cannot be told apart"
+        )
+    frames = reader.frames(camera)
+    samples = reader.samples(config.running.source)
+    column = _column(samples, "running_speed", path)
+    speed = speed_trace(samples.session_ns, samples.values[:, column], frames.session_ns, path)
+    rule = rule or _own_rule(config.running)
+    _say_what_is_lost(reader, camera, path)
+    return BehaviorRecording(
+        mouse=mouse,
+        session=path.stem,
+        path=path,
+        rate_hz=reader.description.frame_stream(camera).rate_hz,
+        frames=frames.pixels,
+        running=speed.running(frames.session_ns, rule),
+        speed_mm_s=speed.at(frames.session_ns),
+        origin="simulated" if config.simulation is not None else "recorded",
+        rule=rule,
+        landmarks_px=config.cameras[camera].imaging.landmarks_px,
+    )
+
+
 def movie_recording(reader: SessionReader, path: Path) -> MovieRecording:
     """Two-photon frames and the movie frame on the screen at each.
 
@@ -109,6 +169,18 @@ def _files(given: Path) -> list[Path]:
             f"{given}: no such file or folder; valid are session files (*.nwb) or a folder of them"
         )
     return [given]
+
+
+def _own_rule(running: RunningConfig) -> LabelRule:
+    return LabelRule(
+        running.threshold_mm_s, running.smoothing_ms / _MS_PER_S, running.min_bout_ms / _MS_PER_S
+    )
+
+
+def _say_what_is_lost(reader: SessionReader, camera: str, path: Path) -> None:
+    lost = sum(gap.count for gap in reader.gaps(camera))
+    if lost:
+        _LOG.warning("%s: %d frames of %s were lost; those left are taken as if in a row", path, lost, camera)
 
 
 def _camera(reader: SessionReader, path: Path, kind: ImagingKind) -> str:

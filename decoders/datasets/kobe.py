@@ -1,0 +1,169 @@
+"""The published run/rest data set: Ajioka, Nakai, Yamashita, Takumi, PLoS Comput Biol 20(3): e1011074 (2024).
+
+Zenodo record 10408334 and the authors' code: a table of sessions and mice, one TIFF and one MATLAB file each.
+"""
+
+import csv
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decoders.datasets.behavior import BehaviorRecording, LabelRule
+from decoders.datasets.matlab import matrices
+from decoders.datasets.reading import MM_S, ReadingOptions
+from decoders.datasets.speed import refuse_nan
+from decoders.datasets.tiff import tiff_frames
+from rig.errors import DataError
+
+_LOG = logging.getLogger(__name__)
+TABLE = "data_64_5mice.csv"
+_ID, _MOUSE = "Data_ID", "Mouse_#"
+_BEHAVIOR = "_behavior.mat"
+_RUNNING, _SPEED, _ROIS = "runrest", "speed_rs", "dat_roi"
+_LISTED = 5  # sessions named in a message at most
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """One row of the table and its files."""
+
+    name: str
+    mouse: str
+    frames: Path
+    behavior: Path
+    rois: Path | None
+
+
+def behavior_recordings(
+    folder: Path, rule: LabelRule | None, options: ReadingOptions, stack: ExitStack
+) -> Iterator[BehaviorRecording]:
+    """Recordings of the published layout in `folder`, or in folders below it; `stack` closes their files.
+
+    Raises
+    ------
+    DataError
+        When nothing is there, or a file is damaged or contradicts another.
+    """
+    for session in _sessions(folder):
+        yield _recording(session, rule, options, stack)
+
+
+def _recording(
+    session: _Session, rule: LabelRule | None, options: ReadingOptions, stack: ExitStack
+) -> BehaviorRecording:
+    behavior = matrices(session.behavior, (_RUNNING, _SPEED, _ROIS))
+    frames = stack.enter_context(tiff_frames(session.frames))
+    speed = _row(behavior, _SPEED, session.behavior) * MM_S[options.speed_unit or "cm/s"]
+    refuse_nan(speed, _SPEED, session.behavior)
+    return BehaviorRecording(
+        mouse=session.mouse,
+        session=session.name,
+        path=session.frames,
+        rate_hz=options.rate_hz,
+        frames=frames,
+        running=rule.label(speed, options.rate_hz) if rule else _labels(behavior, session.behavior),
+        speed_mm_s=speed,
+        rule=rule,
+        roi_traces=_roi_traces(session, behavior, len(speed)),
+    )
+
+
+def _labels(behavior: dict[str, NDArray[np.float64]], path: Path) -> NDArray[np.bool_]:
+    values = _row(behavior, _RUNNING, path)
+    refuse_nan(values, _RUNNING, path)
+    other = np.setdiff1d(values, (0.0, 1.0))
+    if len(other):
+        raise DataError(f"{path}: {_RUNNING} holds {other[0]:g}; valid are 0 (rest) and 1 (run)")
+    labels: NDArray[np.bool_] = values == 1.0
+    return labels
+
+
+def _row(behavior: dict[str, NDArray[np.float64]], name: str, path: Path) -> NDArray[np.float64]:
+    """Return a matrix of one row (or column) as (T,)."""
+    if name not in behavior:
+        raise DataError(f"{path}: no variable {name!r}; valid is a file with {_RUNNING} and {_SPEED}")
+    matrix = behavior[name]
+    if matrix.size != max(matrix.shape, default=0):
+        raise DataError(f"{path}: {name} is {matrix.shape}; valid is one row, a number for each frame")
+    return matrix.reshape(-1)
+
+
+def _roi_traces(
+    session: _Session, behavior: dict[str, NDArray[np.float64]], frames: int
+) -> NDArray[np.float32] | None:
+    """Traces (T, ROIs) from the behaviour file, or from a file of their own, or None."""
+    if _ROIS not in behavior and session.rois is not None:
+        behavior = matrices(session.rois, (_ROIS,))
+    if _ROIS not in behavior:
+        return None
+    traces = behavior[_ROIS]
+    if traces.ndim != 2 or traces.shape[1] != frames:
+        path = session.rois or session.behavior
+        raise DataError(f"{path}: {_ROIS} is {traces.shape}; valid is (ROIs, {frames}), one value a frame")
+    return np.ascontiguousarray(traces.T, np.float32)
+
+
+def _sessions(folder: Path) -> list[_Session]:
+    """Sessions of the table whose files are there; says which are not."""
+    files = _files(folder)
+    mice = _mice(folder, files)
+    found = {name: _session(name, mouse, files) for name, mouse in mice.items()}
+    missing = [name for name, session in found.items() if session is None]
+    there = [session for session in found.values() if session is not None]
+    if not there:
+        raise DataError(
+            f"{folder}: none of the {len(mice)} sessions has its <id>.tif and <id>{_BEHAVIOR}; "
+            "fetch them with `rig data kobe --to DIR`"
+        )
+    if missing:
+        shown = ", ".join(missing[:_LISTED]) + (", ..." if len(missing) > _LISTED else "")
+        _LOG.warning(
+            "%s: %d of %d sessions are not there and left out: %s", folder, len(missing), len(mice), shown
+        )
+    return there
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Every file below the folder by its name."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; valid is one with the published layout, see docs/data.md")
+    return {path.name: path for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def _session(name: str, mouse: str, files: dict[str, Path]) -> _Session | None:
+    frames = files.get(f"{name}.tif") or files.get(f"{name}.tiff")
+    behavior = files.get(name + _BEHAVIOR)
+    if frames is None or behavior is None:
+        return None
+    others = (path for file, path in files.items() if file.startswith(name) and file.endswith(".mat"))
+    return _Session(name, mouse, frames, behavior, next((p for p in others if p != behavior), None))
+
+
+def _mice(folder: Path, files: dict[str, Path]) -> dict[str, str]:
+    """Mouse of every session, by the table."""
+    if TABLE not in files:
+        raise DataError(f"{folder}: no {TABLE}; valid is a table with columns {_ID},{_MOUSE}")
+    return _table(files[TABLE])
+
+
+def _table(path: Path) -> dict[str, str]:
+    mice: dict[str, str] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: no table: {error}; valid has columns {_ID},{_MOUSE}") from error
+    for number, row in enumerate(rows, start=2):
+        name, mouse = ((row.get(column) or "").strip() for column in (_ID, _MOUSE))
+        if not name or not mouse:
+            missing = "mouse id" if name else "session id"
+            raise DataError(f"{path}: row {number}: {missing} missing; valid is {_ID},{_MOUSE}")
+        if name in mice:
+            raise DataError(f"{path}: row {number}: {name} is there twice; valid is one row a session")
+        mice[name] = mouse
+    return mice

@@ -1,0 +1,82 @@
+"""One way to open recordings of cortex and running, whatever layout they lie in. Light to import."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Literal
+
+from decoders.datasets.behavior import BehaviorRecording, LabelRule
+from decoders.datasets.reading import ReadingOptions
+from rig.errors import DataError
+
+Layout = Literal["kobe", "sessions"]
+"""kobe: the published data set of Ajioka et al. 2024; sessions: NWB files, ours or others'."""
+
+
+@contextmanager
+def open_recordings(
+    data: Sequence[Path],
+    layout: Layout,
+    rule: LabelRule | None = None,
+    options: ReadingOptions | None = None,
+) -> Iterator[list[BehaviorRecording]]:
+    """Open every recording in `data`, sorted by mouse, then session; their files close at the end of the `with`.
+
+    Parameters
+    ----------
+    data
+        Files (layout sessions) or folders.
+    rule
+        How to label; None takes what the data bring: `runrest` of the published layout, the section `running` of our
+        sessions, and for other NWB files, which bring none, the default `LabelRule`.
+    options
+        What files do not say about themselves.
+
+    Raises
+    ------
+    DataError
+        When nothing is found, a recording is unusable, or two have the same name.
+    SessionFileError
+        When a session file is damaged.
+    """
+    opened = options or ReadingOptions()
+    with ExitStack() as stack:
+        found = list(_LAYOUTS[layout](data, rule, opened, stack))
+        _refuse_same_names(found)
+        yield sorted(found, key=lambda recording: (recording.mouse, recording.session))
+
+
+def _sessions(
+    data: Sequence[Path], rule: LabelRule | None, options: ReadingOptions, stack: ExitStack
+) -> Iterator[BehaviorRecording]:
+    from decoders.datasets import nwb, sessions
+    from rig.recording.reader import SessionReader
+
+    for path in sessions.session_files(data):
+        if sessions.is_ours(path):
+            yield sessions.behavior_recording(stack.enter_context(SessionReader(path)), path, rule)
+        else:
+            yield nwb.behavior_recording(stack.enter_context(nwb.opened(path)), path, rule, options)
+
+
+def _kobe(
+    data: Sequence[Path], rule: LabelRule | None, options: ReadingOptions, stack: ExitStack
+) -> Iterator[BehaviorRecording]:
+    from decoders.datasets import kobe
+
+    for folder in data:
+        yield from kobe.behavior_recordings(folder, rule, options, stack)
+
+
+_LAYOUTS = {"sessions": _sessions, "kobe": _kobe}
+
+
+def _refuse_same_names(found: Sequence[BehaviorRecording]) -> None:
+    counts = Counter(recording.session for recording in found)
+    for recording in found:
+        if counts[recording.session] > 1:
+            paths = [str(other.path) for other in found if other.session == recording.session]
+            raise DataError(
+                f"{', '.join(paths)}: the same session name {recording.session!r}; valid is one file each"
+            )
