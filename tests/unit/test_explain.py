@@ -1,0 +1,184 @@
+"""Perturbation of predictors whose answer is known to come from known pixels."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from decoders.atlas import area_masks, built_in
+from decoders.behavior.explain import MaskOptions, Model, cell_name, masks_of, perturb
+from decoders.behavior.metrics import area_under_curve
+from decoders.behavior.ranking import limbs, rank_areas, summary
+from decoders.behavior.resampling import block_weights, blocked_auc, interval_over_mice
+from decoders.datasets.behavior import BehaviorRecording
+from decoders.occlusion import border_masks, occlusion_grid, starts
+from rig.errors import DataError
+
+RATE_HZ, SECONDS, SIZE_PX = 10.0, 120, 64
+LANDMARKS = {"bregma": (32.0, 22.0), "lambda": (32.0, 46.0), "olfactory_centre": (32.0, 2.3)}
+
+
+def recording(mouse: str = "a", session: str = "a1", seed: int = 0) -> BehaviorRecording:
+    """Frames of noise in which the animal runs every other ten seconds."""
+    frames = round(RATE_HZ * SECONDS)
+    rng = np.random.default_rng(seed)
+    running = np.arange(frames) // 70 % 2 == 1
+    pixels = rng.standard_normal((frames, SIZE_PX, SIZE_PX)).astype(np.float32)
+    speed = np.where(running, 100.0, 0.0)
+    return BehaviorRecording(
+        mouse, session, Path("none.nwb"), RATE_HZ, pixels, running, speed, landmarks_px=LANDMARKS
+    )
+
+
+class Reader:
+    """Reads running from `useful` pixels only, each weighted; the first frames it does not answer."""
+
+    def __init__(self, useful: NDArray[np.float64], noise: float = 1.0) -> None:
+        self.useful, self.noise = useful, noise
+
+    def predict(
+        self, recording: BehaviorRecording, occluded: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float32]:
+        left = self.useful if occluded is None else np.where(occluded, 0, self.useful)
+        signal = (recording.running - 0.5) * left.sum() / self.useful.sum()
+        rng = np.random.default_rng(5)
+        logit = signal + self.noise * rng.standard_normal(len(recording))
+        answers = (1 / (1 + np.exp(-logit))).astype(np.float32)
+        answers[:10] = np.nan
+        return answers
+
+    def save(self, path: Path) -> None:
+        raise NotImplementedError
+
+
+def test_the_published_grid_and_border() -> None:
+    grid = occlusion_grid(128, 128, 32, 16)
+    assert len(grid) == 49
+    assert {(cell.row, cell.column) for cell in grid} == {(r, c) for r in range(7) for c in range(7)}
+    assert all(cell.mask.sum() == 32 * 32 for cell in grid)
+    border = border_masks(128, 128, 32)
+    assert len(border) == 15
+    assert border[0][:16, :16].all()
+    assert border[0].sum() == 4 * 16 * 16
+    assert border[1][:16, :32].all()
+    assert border[1][112:, :32].all()
+    assert border[8][:32, :16].all()
+
+
+def test_circles_have_the_squares_diameter() -> None:
+    (first, *_), (square, *_) = occlusion_grid(128, 128, 32, 16, "circle"), occlusion_grid(128, 128, 32, 16)
+    assert abs(first.mask.sum() - np.pi * 16**2) < 20
+    assert not (first.mask & ~square.mask).any()
+
+
+@settings(deadline=None)
+@given(st.integers(8, 90), st.integers(8, 90), st.data())
+def test_a_grid_leaves_no_pixel_out(height: int, width: int, data: st.DataObject) -> None:
+    size = data.draw(st.integers(1, min(height, width)))
+    stride = data.draw(st.integers(max(1, size // 3), size))
+    grid = occlusion_grid(height, width, size, stride)
+    assert np.any([cell.mask for cell in grid], axis=0).all()
+    assert all(cell.mask.sum() == size**2 for cell in grid)
+    assert len(grid) == len(starts(height, size, stride)) * len(starts(width, size, stride))
+
+
+@pytest.mark.parametrize(("size", "stride"), [(0, 1), (65, 1), (8, 0), (8, 9)])
+def test_masks_that_do_not_fit(size: int, stride: int) -> None:
+    with pytest.raises(DataError, match="valid is 1 to"):
+        occlusion_grid(64, 80, size, stride)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_a_blocked_auc_is_the_plain_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values, running = rng.integers(0, 9, 60).astype(float), rng.random(60) < 0.4
+    block = np.arange(60) // 7
+    weights = block_weights(9, seed, replicates=20)
+    samples = blocked_auc(values, running, block, weights)
+    for found, weight in zip(samples, weights, strict=True):
+        times = weight[block].astype(int)
+        expected = area_under_curve(np.repeat(values, times), np.repeat(running, times))
+        assert found == pytest.approx(expected, nan_ok=True)
+
+
+def test_the_map_peaks_where_the_pixels_are_and_is_zero_elsewhere() -> None:
+    useful = np.zeros((SIZE_PX, SIZE_PX))
+    useful[40:48, 16:24] = 1
+    found = perturb(
+        Model("m", Reader(useful)), recording(), masks := masks_of(recording(), MaskOptions(), built_in())
+    )
+    drops = {name: samples[0] for name, samples in found.drops["grid"].items()}
+    assert max(drops, key=drops.get) in {cell_name(4, 1), cell_name(4, 2), cell_name(5, 1), cell_name(5, 2)}
+    for name, mask in masks["grid"].items():
+        if not (mask & (useful > 0)).any():
+            assert drops[name] == 0
+            assert not found.drops["grid"][name].any()
+    assert max(drops.values()) > 0.15
+    assert all(samples[0] == 0 for samples in found.drops["border"].values())
+    assert found.auc[0] > 0.7
+
+
+def test_areas_that_are_read_come_first_and_apart() -> None:
+    sides = area_masks(recording())
+    useful = sum(
+        weight * (sides[f"{side}-{area}"] / sides[f"{side}-{area}"].sum())
+        for side in "LR"
+        for area, weight in (("FL", 1.0), ("HL", 0.8))
+    )
+    mice = [recording(mouse, f"{mouse}{k}", seed) for seed, mouse in enumerate("abc") for k in (1, 2)]
+    options = MaskOptions(size_px=32, stride_px=16)
+    runs = [perturb(Model("m", Reader(useful, 1.0)), one, masks_of(one, options, built_in())) for one in mice]
+    report = summary(runs)
+    assert report["mean"]["limbs_first"] == {"ranks": {"FL": 1, "HL": 2}, "first": True, "apart": True}
+    for mouse in report["mice"].values():
+        assert mouse["limbs_first"]["first"]
+        assert mouse["limbs_first"]["apart"]
+        assert mouse["sessions"] == sorted(mouse["sessions"])
+    first = report["mean"]["areas"][0]
+    assert first["drop_per_mm2"]["mean"] == pytest.approx(first["drop"]["mean"] / first["mm2"], rel=0.01)
+    assert first["circle_drop"]["mean"] > 0
+    assert np.shape(report["mean"]["grid"]["drop"]) == (3, 3)
+
+
+def test_one_side_counts_alone() -> None:
+    sides = area_masks(recording())
+    useful = sides["R-V1"].astype(float)
+    report = summary(
+        [perturb(Model("m", Reader(useful)), recording(), masks_of(recording(), MaskOptions(), built_in()))]
+    )
+    assert report["mean"]["sides"]["R-V1"]["mean"] > 0.1
+    assert report["mean"]["sides"]["L-V1"]["mean"] == 0
+    assert report["mean"]["areas"][0]["name"] == "V1"
+    assert not report["mean"]["limbs_first"]["first"]
+
+
+def test_no_running_no_auc() -> None:
+    resting = replace(recording(), running=np.zeros(round(RATE_HZ * SECONDS), np.bool_))
+    with pytest.raises(DataError, match="no running in the frames"):
+        perturb(Model("m", Reader(np.ones((SIZE_PX, SIZE_PX)))), resting, {})
+
+
+def test_an_interval_over_mice_is_students() -> None:
+    found = interval_over_mice([np.array([value, 0.0]) for value in (0.1, 0.2, 0.3)])
+    assert found.mean == pytest.approx(0.2)
+    assert found.high - found.mean == pytest.approx(4.3027 * 0.1 / np.sqrt(3), rel=1e-4)
+
+
+def test_ranks_of_one_mouse_come_from_its_bootstrap() -> None:
+    rng = np.random.default_rng(0)
+    common = 0.1 * rng.standard_normal(501)  # what all areas share does not blur their difference
+    areas = {"FL": [0.30 + common], "HL": [0.25 + common], "V1": [0.05 + common]}
+    for samples in areas.values():
+        samples[0][0] -= common[0]
+    ranked = rank_areas(areas, {}, dict.fromkeys(areas, 1.0))
+    assert [area.name for area in ranked] == ["FL", "HL", "V1"]
+    assert ranked[1].above == ("V1",)
+    assert ranked[0].drop.low < 0.2
+    found = limbs(ranked)
+    assert found is not None
+    assert found.apart
