@@ -106,6 +106,14 @@ def load_checkpoint(path: Path, kind: str) -> Checkpoint:
     CheckpointError
         When the file is missing, cut short, not a checkpoint, or of another kind or version.
     """
+    checkpoint = read_checkpoint(path)
+    if checkpoint.kind != kind:
+        raise CheckpointError(f"{path}: holds a {checkpoint.kind!r} decoder; valid here is {kind!r}")
+    return checkpoint
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint of any kind, as `load_checkpoint`."""
     arrays = _read_arrays(path)
     try:
         content = json.loads(bytes(arrays.pop(_METADATA)))
@@ -114,10 +122,9 @@ def load_checkpoint(path: Path, kind: str) -> Checkpoint:
         raise CheckpointError(f"{path}: not a {FORMAT}; valid is a file that `rig train` wrote") from None
     if version != VERSION:
         raise CheckpointError(f"{path}: format version {version}; valid is {VERSION}")
-    if content["kind"] != kind:
-        raise CheckpointError(f"{path}: holds a {content['kind']!r} decoder; valid here is {kind!r}")
     settings, provenance = content["settings"], content["provenance"]
-    return Checkpoint(kind, **content["frames"], arrays=arrays, settings=settings, provenance=provenance)
+    frames = content["frames"]
+    return Checkpoint(content["kind"], **frames, arrays=arrays, settings=settings, provenance=provenance)
 
 
 def resolve(name: str, shipped: str) -> Path:
