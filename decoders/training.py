@@ -1,10 +1,12 @@
 """One plain training loop: seeds fixed, resumable after every epoch, progress on standard error."""
 
 import json
+import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
@@ -13,23 +15,69 @@ from torch import Tensor, nn
 
 from rig.errors import CheckpointError
 
-_LARGEST_GRADIENT = 1.0
-_WARM_UP_SHARE = 0.1
-
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
-    """How a network is trained. `threads` is fixed because sums depend on it."""
+    """How a network is trained. `threads` is fixed because sums depend on it.
+
+    AdamW, on a one-cycle schedule (warm-up over `warm_up_share` of the steps, then down to the learning rate over
+    25 x `final_division`) or at one learning rate. `largest_gradient` clips the gradient's norm; None: no clipping.
+    Without `decay_biases`, biases and batch norms are left out of the weight decay.
+    """
 
     epochs: int
     learning_rate: float = 1.5e-3
     weight_decay: float = 1e-2
     seed: int = 0
     threads: int = 2
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+    schedule: Literal["one-cycle", "constant"] = "one-cycle"
+    warm_up_share: float = 0.1
+    final_division: float = 1e4
+    largest_gradient: float | None = 1.0
+    decay_biases: bool = True
+
+
+class BestEpoch:
+    """Keeps the weights of the epoch with the smallest validation loss.
+
+    Parameters
+    ----------
+    validate
+        Returns the validation loss with the weights as they are; called after every epoch.
+    """
+
+    def __init__(self, validate: Callable[[], float]) -> None:
+        self.losses: list[float] = []
+        self._validate = validate
+        self._weights: dict[str, Tensor] = {}
+
+    def check(self, network: nn.Module) -> None:
+        """Validate, and keep the network's weights when they are the best so far."""
+        network.eval()
+        loss = self._validate()
+        if loss < min(self.losses, default=math.inf):
+            self._weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        self.losses.append(loss)
+
+    def restore(self, network: nn.Module) -> None:
+        """Put the best weights back; the last ones stay when no loss was a number."""
+        if self._weights:
+            network.load_state_dict(self._weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed training needs."""
+        return {"losses": self.losses, "weights": self._weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the state of a training that was broken off."""
+        self.losses, self._weights = state["losses"], state["weights"]
 
 
 def fix_seeds(config: TrainingConfig) -> None:
     """Make what follows repeatable: torch's seed, thread count, and deterministic kernels."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(True)
@@ -41,6 +89,7 @@ def train(
     steps: int,
     config: TrainingConfig,
     resume: Path | None = None,
+    best: BestEpoch | None = None,
 ) -> list[float]:
     """Minimise the losses that `losses(epoch)` yields, one optimiser step each; return the mean loss of every epoch.
 
@@ -53,51 +102,99 @@ def train(
     resume
         File that keeps the state after every epoch; a training that was broken off goes on from it with the
         same result, and it is removed at the end.
+    best
+        Chooses the epoch whose weights are left in the network; None: the last.
 
     Raises
     ------
     CheckpointError
         When `resume` is unreadable or belongs to a training with other settings.
     """
-    optimiser = torch.optim.AdamW(
-        network.parameters(), config.learning_rate, weight_decay=config.weight_decay
-    )
-    total = config.epochs * steps
-    warm_up = max(_WARM_UP_SHARE, 2 / total)  # the schedule cannot warm up in one step
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, total, pct_start=warm_up)
-    parts = {"network": network, "optimiser": optimiser, "schedule": schedule}
+    device = next(network.parameters()).device.type
+    optimiser = _optimiser(network, config)
+    scaler = torch.amp.GradScaler(device, enabled=device == "cuda")  # half precision loses small gradients
+    schedule = _schedule(optimiser, steps, config)
+    parts = {"network": network, "optimiser": optimiser, "schedule": schedule, "scaler": scaler}
+    if best:
+        parts["best"] = best
     history = _load(resume, parts, config) if resume and resume.exists() else []
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("training", total=total, completed=len(history) * steps)
+        bar = progress.add_task("training", total=config.epochs * steps, completed=len(history) * steps)
+
+        def step(loss: Tensor) -> None:
+            _step(network, loss, optimiser, scaler, config.largest_gradient)
+            schedule.step()
+            progress.advance(bar)
+
         for epoch in range(len(history), config.epochs):
             torch.manual_seed(config.seed * 1000 + epoch)  # the same draws whether resumed or not
             network.train()
-            history.append(_epoch(network, losses(epoch), optimiser, schedule, lambda: progress.advance(bar)))
+            history.append(_epoch(losses(epoch), step))
             progress.update(bar, description=f"epoch {epoch + 1}, loss {history[-1]:.3f}")
+            if best:
+                best.check(network)
             if resume:
                 _save(resume, parts, config, history)
+    if best:
+        best.restore(network)
     if resume:
         resume.unlink(missing_ok=True)
     return history
 
 
-def _epoch(
+def _optimiser(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    norms = {id(value) for part in network.modules() if _is_norm(part) for value in part.parameters()}
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    for name, value in network.named_parameters():
+        keep = config.decay_biases or not (id(value) in norms or name.endswith("bias"))
+        (decayed if keep else free).append(value)
+    groups: list[dict[str, Any]] = [{"params": decayed}]
+    if free:
+        groups.append({"params": free, "weight_decay": 0.0})
+    return torch.optim.AdamW(
+        groups, config.learning_rate, config.betas, config.epsilon, weight_decay=config.weight_decay
+    )
+
+
+def _is_norm(part: nn.Module) -> bool:
+    return isinstance(part, nn.modules.batchnorm._NormBase)  # noqa: SLF001  # the only name for all of them
+
+
+def _schedule(
+    optimiser: torch.optim.Optimizer, steps: int, config: TrainingConfig
+) -> torch.optim.lr_scheduler.LRScheduler:
+    if config.schedule == "constant":
+        return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
+    total = config.epochs * steps
+    warm_up = max(config.warm_up_share, 2 / total)  # the schedule cannot warm up in one step
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, config.learning_rate, total, pct_start=warm_up, final_div_factor=config.final_division
+    )
+
+
+def _step(
     network: nn.Module,
-    losses: Iterator[Tensor],
+    loss: Tensor,
     optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    advance: Callable[[], None],
-) -> float:
+    scaler: torch.amp.GradScaler,
+    largest_gradient: float | None,
+) -> None:
+    optimiser.zero_grad()
+    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    if largest_gradient is not None:
+        scaler.unscale_(optimiser)
+        nn.utils.clip_grad_norm_(network.parameters(), largest_gradient)
+    scaler.step(optimiser)
+    scaler.update()
+
+
+def _epoch(losses: Iterator[Tensor], step: Callable[[Tensor], None]) -> float:
     """One pass over the data; returns the mean loss."""
     total, count = 0.0, 0
     for loss in losses:
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), _LARGEST_GRADIENT)
-        optimiser.step()
-        schedule.step()
+        step(loss)
         total, count = total + float(loss.detach()), count + 1
-        advance()
     return total / max(count, 1)
 
 
