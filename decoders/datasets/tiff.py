@@ -1,4 +1,4 @@
-"""Frames of a multi-page TIFF that stay on the disk: mapped into memory where they lie in one piece, else page by page."""
+"""Frames of a multi-page TIFF that stay on the disk: mapped where they lie in one piece, else page by page."""
 
 import logging
 import struct
