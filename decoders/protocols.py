@@ -32,9 +32,23 @@ class LiveDecoder(Protocol):
         ...
 
     def step(self, frame: Frame) -> NDArray[np.float32]:
-        """Decode one frame: values of the described shape, NaN while warming up.
+        """Decode one frame: values of the described shape, all NaN when the answer is not known.
 
         Called for every frame that was not skipped, in order. The answer may depend on this and earlier frames
-        alone (pixels, index, device ticks, session time), so that a replay gives the same bits.
+        alone (pixels, index, device ticks, session time), so that a replay gives the same bits. The decoder need not
+        say why it does not know: its process does, it has seen what was missing.
+        """
+        ...
+
+
+@runtime_checkable
+class Forgetful(Protocol):
+    """A decoder whose memory is of no use once frames are missing; a decoder may leave this out."""
+
+    def forget(self) -> None:
+        """Begin anew with the next frame: longer than `max_gap_ms` is missing before it.
+
+        Answer NaN until the memory is filled again. What changes over minutes (the mean image) may be kept. Short
+        gaps are not told; the memory then lacks a few frames.
         """
         ...

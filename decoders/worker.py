@@ -17,16 +17,28 @@ from types import FrameType
 import numpy as np
 from numpy.typing import NDArray
 
-from decoders.protocols import LiveDecoder
+from decoders.continuity import Continuity
+from decoders.protocols import Forgetful, LiveDecoder
 from rig import registry
 from rig.bus import Bus, Publisher, Subscriber
 from rig.description import SessionDescription
 from rig.errors import BusError, CortexrigError
-from rig.messages import EndOfStream, Event, Frame, Gap, Prediction, PredictionStream
+from rig.messages import (
+    NO_FRAME,
+    EndOfStream,
+    Event,
+    Frame,
+    Gap,
+    Message,
+    Prediction,
+    PredictionStatus,
+    PredictionStream,
+)
 
 _POLL_S = 0.2  # between checks whether to leave, and repeats of "ready"
 _FLOAT_BYTES = 4
 _LAST_WORDS_NS = 1_000_000_000
+_LINGER_S = 0.3  # what was sent goes when we go: readers must have had the time to take it
 
 
 class Worker:
@@ -60,6 +72,9 @@ class Worker:
         self._shape: tuple[int, ...] = ()
         self._index, self._skipped = 0, 0
         self._expected: int | None = 0 if generation == 0 else None  # index of the next frame, once known
+        self._continuity = Continuity(self._camera, self._config)
+        self._watches_time = description.origin == "live"  # a replay's frames come as fast as they may
+        self._unknown = PredictionStatus.WARMING_UP  # why, if it does not know
 
     def run(self) -> None:
         """Load the decoder, say so, and decode until there is nothing more to decode or nobody to decode for."""
@@ -69,6 +84,7 @@ class Worker:
         self._answers = self._bus.publisher(self._name, int(np.prod(described.shape)) * _FLOAT_BYTES + 1024)
         reason = self._follow(described)
         self._answers.send(EndOfStream(self._name, self._clock.now_ns(), reason))
+        time.sleep(_LINGER_S)
 
     def fail(self, text: str) -> None:
         """Tell the engine why this decoder cannot work, until it has heard: what we sent goes when we go."""
@@ -90,20 +106,55 @@ class Worker:
         while not self._leaving and os.getppid() == self._parent:
             if not started:
                 self._ready.send(Event(self._name, "ready", ready, self._clock.now_ns()))
-            message = self._frames.receive(_POLL_S)
+            message = self._receive()
             if isinstance(message, EndOfStream):
                 return message.reason
-            if isinstance(message, Gap):
-                self._account(message.first, message.last + 1)
             if isinstance(message, Frame):
                 started = True
                 self._decode(message)
+            else:
+                self._look_out(message)
         return "told to end" if self._leaving else "the engine is gone"
+
+    def _receive(self) -> Message | None:
+        """Wait for a message until it is time to look whether to leave, or whether the camera has stalled."""
+        wait_s = self._continuity.wait_s(self._clock.now_ns()) if self._watches_time else None
+        return self._frames.receive(_POLL_S if wait_s is None else min(wait_s, _POLL_S))
+
+    def _look_out(self, message: Message | None) -> None:
+        """Take note of a gap, and say so if there has been no frame for too long."""
+        if isinstance(message, Gap):
+            self._account(message.first, message.last + 1)
+            self._continuity.take_gap(message)
+        now_ns = self._clock.now_ns()
+        status = self._continuity.stalled(now_ns) if self._watches_time else None
+        if status is not None and self._answers is not None:
+            self._answers.send(self._stall(status, now_ns))
+
+    def _stall(self, status: PredictionStatus, now_ns: int) -> Prediction:
+        """Make the statement that answers no frame."""
+        return Prediction(
+            stream=self._name,
+            index=NO_FRAME,
+            generation=self._generation,
+            source_index=NO_FRAME,
+            skipped=0,
+            values=np.full(self._shape, np.nan, np.float32),
+            frame_session_ns=self._continuity.stamp_ns,
+            frame_arrival_ns=now_ns,
+            dequeue_ns=now_ns,
+            inference_start_ns=now_ns,
+            inference_end_ns=now_ns,
+            status=status,
+        )
 
     def _decode(self, frame: Frame) -> None:
         dequeue_ns = self._clock.now_ns()
         self._account(frame.index, frame.index + 1)
         skipped, self._skipped = self._skipped, 0
+        if self._continuity.broken_by(frame) and isinstance(self._decoder, Forgetful):
+            self._decoder.forget()
+            self._unknown = PredictionStatus.FRAMES_MISSING
         inference_start_ns = self._clock.now_ns()
         values = self._checked(self._decoder.step(frame))
         prediction = Prediction(
@@ -118,6 +169,7 @@ class Worker:
             dequeue_ns=dequeue_ns,
             inference_start_ns=inference_start_ns,
             inference_end_ns=self._clock.now_ns(),
+            status=self._unknown if np.isnan(values).all() else PredictionStatus.OK,
         )
         self._index += 1
         if self._answers is not None:

@@ -21,6 +21,7 @@ from rig.messages import (
     Event,
     Frame,
     Gap,
+    ImportanceMap,
     Message,
     Output,
     Prediction,
@@ -29,7 +30,7 @@ from rig.messages import (
 
 LATEST_ONLY = 1
 _TYPES: dict[str, type[Any]] = {
-    cls.__name__: cls for cls in (Frame, Samples, Gap, Event, Prediction, Output, EndOfStream)
+    cls.__name__: cls for cls in (Frame, Samples, Gap, Event, Prediction, Output, ImportanceMap, EndOfStream)
 }
 _HEAD = struct.Struct("<II")  # bytes of the JSON part, bytes before the first array
 _MAX_SUBSCRIBERS = 16

@@ -1,5 +1,6 @@
 """The `rig` command. Reports go to standard output, everything else to standard error; bad input is exit code 2."""
 
+import itertools
 import json
 import logging
 import signal
@@ -19,8 +20,9 @@ from rig.acquisition.engine import Engine
 from rig.acquisition.plan import plan
 from rig.acquisition.run import LiveSource, RunOptions, RunReport
 from rig.acquisition.states import FinishReason
-from rig.config import RigConfig, json_schema, load_config
+from rig.config import RigConfig, SimulationConfig, json_schema, load_config
 from rig.errors import ConfigError, CortexrigError
+from rig.messages import Prediction
 from rig.recording.recover import recover as recover_session
 from rig.recording.summary import summary
 from rig.recording.verify import verify as verify_session
@@ -86,10 +88,16 @@ def replay(
     with ReplaySource(session, _speed(speed)) as source:
         pictures = _pictures(gui, screenshots, output or session.with_name(f"{session.stem}_replay.nwb"))
         engine = Engine(source.config, source, RunOptions(output, None, gui, pictures))
-        engine.on_prediction = lambda p: replayed.setdefault(p.stream, {}).update({p.source_index: p.values})
+        engine.on_prediction = lambda p: _note_decision(replayed, p)
         report = _run(engine)
         comparison = source.compare(replayed, engine.predictions)
     _finish(report, as_json, {"compared": {name: c.as_dict() for name, c in comparison.items()}})
+
+
+def _note_decision(decisions: dict[str, Decisions], prediction: Prediction) -> None:
+    if prediction.answers_frame:
+        of_decoder = decisions.setdefault(prediction.stream, {})
+        of_decoder[prediction.source_index] = prediction.values, prediction.status
 
 
 @app.command()
@@ -132,7 +140,8 @@ def schema(
 def simulate(
     config: Config,
     out: Annotated[Path, typer.Option("--out", help="Folder for the session files.")],
-    mice: Annotated[int, typer.Option(min=1, help="How many mice, one session each.")] = 5,
+    mice: Annotated[int, typer.Option(min=1, help="How many mice.")] = 5,
+    sessions: Annotated[int, typer.Option(min=1, help="Sessions of each mouse, of the same brain.")] = 1,
     minutes: Annotated[float, typer.Option(min=0.05, help="Length of each session.")] = 4.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first mouse; the others follow.")] = 100,
     movie_seed: Annotated[
@@ -145,10 +154,11 @@ def simulate(
     rig = load_config(config)
     _make_folder(out)
     files = []
-    for k in range(mice):
-        mouse = _simulated(rig, seed + k, movie_seed + k if movie_seed is not None else None)
-        files.append(out / f"{rig.rig}-{seed + k}.nwb")
-        count = int(minutes * 60 * max(camera.rate_hz for camera in rig.cameras.values())) * len(rig.cameras)
+    count = int(minutes * 60 * max(camera.rate_hz for camera in rig.cameras.values())) * len(rig.cameras)
+    for k, session in itertools.product(range(mice), range(sessions)):
+        mouse = _simulated(rig, seed + k, session, movie_seed + k if movie_seed is not None else None)
+        suffix = f"-{session}" if sessions > 1 else ""
+        files.append(out / f"{rig.rig}-{seed + k}{suffix}.nwb")
         with terminal.bar(f"mouse {k + 1} of {mice}", count) as advance:
             simulate_session(files[-1], mouse, minutes * 60, advance)
     _report({"sessions": [str(file) for file in files]}, as_json)
@@ -203,14 +213,18 @@ def _finish(report: RunReport, as_json: bool, more: dict[str, Any] | None = None
         raise typer.Exit(INCOMPLETE)
 
 
-def _simulated(rig: RigConfig, seed: int, movie_seed: int | None) -> RigConfig:
-    """Return the rig with another mouse in it, or with the same neurons and other movies."""
-    if rig.simulation is None:
+def _simulated(rig: RigConfig, seed: int, session: int, movie_seed: int | None) -> RigConfig:
+    """Return the rig with a session of another mouse in it, or with the same neurons and other movies."""
+    simulation = rig.simulation
+    if simulation is None:
         raise ConfigError("this rig has no simulation section; valid: hardware_configs/simulated_mouse.yaml")
     if movie_seed is not None and rig.stimulus is not None:
         movie = rig.stimulus.movie.model_copy(update={"seed": movie_seed})
-        return rig.model_copy(update={"stimulus": rig.stimulus.model_copy(update={"movie": movie})})
-    return rig.model_copy(update={"simulation": rig.simulation.model_copy(update={"seed": seed})})
+        rig = rig.model_copy(update={"stimulus": rig.stimulus.model_copy(update={"movie": movie})})
+        seed = simulation.seed
+    given = simulation.model_dump(exclude_unset=True)  # a run fraction that was left out follows the seed
+    other = SimulationConfig(**{**given, "seed": seed, "session": session})
+    return rig.model_copy(update={"simulation": other})
 
 
 def _pictures(gui: bool, screenshots: Path | None, session: Path) -> Path | None:

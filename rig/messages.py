@@ -6,13 +6,17 @@ estimate of when it was true, with `uncertainty_ns` (-1: not aligned, `session_n
 `device_ticks` is the device's own clock as received, unwrapped (-1: the device has none).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 NO_TICKS = -1
 NOT_ALIGNED = -1
+NO_FRAME = -1
+"""Index of a decoder's statement that answers no frame: none came."""
 
 
 # --- descriptions: what a stream looks like, known before its first message ---------------------------------
@@ -124,12 +128,35 @@ class Event:
     session_ns: int = 0
 
 
+class PredictionStatus(IntEnum):
+    """Whether a decoder knows the answer, and if not, why."""
+
+    OK = 0
+    WARMING_UP = 1
+    FRAMES_MISSING = 2
+    CAMERA_STALLED = 3
+
+    @property
+    def words(self) -> str:
+        """What a person reads."""
+        return "ok" if self is PredictionStatus.OK else f"unknown: {self.name.lower().replace('_', ' ')}"
+
+
+def count_unknown(statuses: Mapping[int, int]) -> dict[str, int]:
+    """How often a decoder did not know, by reason, of how often it gave each status."""
+    return {s.name.lower(): statuses.get(s, 0) for s in PredictionStatus if s is not PredictionStatus.OK}
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """One answer of one decoder, to one frame, with the time line of how it came about.
 
     `index` counts the decoder's answers and `generation` its starts (a restarted decoder has lost its state).
-    `skipped` frames were dropped from its queue before this one. Values are NaN while the decoder warms up.
+    `skipped` frames were dropped from its queue before this one. `status` is a `PredictionStatus`: unless it is OK,
+    values are NaN and nothing may act on them.
+
+    When frames fail to come the decoder says so once, in a prediction that answers none: `index` and `source_index`
+    are NO_FRAME, `frame_session_ns` stands just after the last frame, all other times are of the moment it noticed.
     """
 
     stream: str
@@ -143,6 +170,12 @@ class Prediction:
     dequeue_ns: int
     inference_start_ns: int
     inference_end_ns: int
+    status: int = PredictionStatus.OK
+
+    @property
+    def answers_frame(self) -> bool:
+        """Whether it is about a frame, not about frames that failed to come."""
+        return self.source_index != NO_FRAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +198,21 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class ImportanceMap:
+    """Where in the image a decoder looks now: how much its answer loses when that place is blanked. Never recorded.
+
+    `values` covers the camera's whole image with (rows, columns) equal tiles: the mean drop in the probability of
+    what the decoder says, NaN where it is not known yet. It is a mean over the last `seconds`.
+    """
+
+    stream: str
+    source_index: int
+    session_ns: int
+    seconds: float
+    values: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
 class EndOfStream:
     """A stream's last message."""
 
@@ -173,4 +221,4 @@ class EndOfStream:
     reason: str
 
 
-Message = Frame | Samples | Gap | Event | Prediction | Output | EndOfStream
+Message = Frame | Samples | Gap | Event | Prediction | Output | ImportanceMap | EndOfStream

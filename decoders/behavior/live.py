@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from decoders.behavior.model import BehaviorNetwork
 
 KIND = "behavior-cnn-gru"
+_MEMORY_S = 0.5  # after lost frames, until the network has seen enough of the present again
 
 
 class CausalBehavior:
@@ -45,8 +46,11 @@ class CausalBehavior:
         normaliser = NormaliserConfig(**checkpoint.settings["normaliser"])
         self._normalise = RunningNormaliser(checkpoint.height_px, checkpoint.width_px, normaliser)
         self._engine = self._make_engine(checkpoint)
-        self._hidden = np.zeros((1, 1, checkpoint.settings["network"]["hidden"]), np.float32)
+        self._no_memory = np.zeros((1, 1, checkpoint.settings["network"]["hidden"]), np.float32)
         self._warm_up_frames = math.ceil(self._config.warm_up_s * checkpoint.rate_hz)
+        self._memory_frames = math.ceil(_MEMORY_S * checkpoint.rate_hz)
+        self._hidden = self._no_memory
+        self._known_from = self._warm_up_frames
         self._answer = np.array(np.nan, np.float32)
         return PredictionStream(
             name=self._name,
@@ -63,9 +67,15 @@ class CausalBehavior:
         if pixels is not None:
             normalised = self._normalise.step(pixels)
             logit, self._hidden = self._engine(normalised[None, None], self._hidden)
-            if self._normalise.seen > self._warm_up_frames:
+            if self._normalise.seen > self._known_from:
                 self._answer = np.array(probability(float(logit[0])), np.float32)
         return self._answer
+
+    def forget(self) -> None:
+        """Begin with an empty memory; the running normalisation, which is of minutes, is kept."""
+        self._hidden = self._no_memory
+        self._answer = np.array(np.nan, np.float32)
+        self._known_from = max(self._warm_up_frames, self._normalise.seen + self._memory_frames)
 
     def _make_engine(self, checkpoint: Checkpoint) -> Engine:
         if self._config.device == "cpu":

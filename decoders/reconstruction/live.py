@@ -65,6 +65,11 @@ class LinearReconstruction:
                 self._answer = self._read(window.ravel()).reshape(self._answer.shape)
         return self._answer
 
+    def forget(self) -> None:
+        """Begin with an empty window; the running baseline, which is of a minute, is kept."""
+        self._answer = np.full_like(self._answer, np.nan)
+        self._responses.forget()
+
 
 class ResponseWindows:
     """Frames to causal windows of responses; the same code makes the training data.
@@ -83,6 +88,11 @@ class ResponseWindows:
         self._length = self._bins * self._bin_frames
         self._recent = RecentFeatures(self._length, self._traces.count)
         self._newest: NDArray[np.float32] | None = None
+
+    def forget(self) -> None:
+        """Empty the window; the baseline is kept."""
+        self._recent = RecentFeatures(self._length, self._traces.count)
+        self._newest = None
 
     @property
     def full(self) -> bool:

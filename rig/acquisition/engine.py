@@ -248,7 +248,7 @@ class Engine:
         self._description = self._description.with_predictions(supervisor.start_all())
         for name in names:
             self._open.listeners[name] = PredictionWorker(
-                name, self._bus, _PREDICTION_QUEUE, self._take_prediction, self._source_failed
+                name, self._bus, _PREDICTION_QUEUE, self.take_prediction, self._source_failed
             )
         for policy in self.config.closed_loop:
             self._open.actuators[policy.output] = self._actuator(policy)
@@ -281,7 +281,9 @@ class Engine:
 
     def _begin_recording(self) -> None:
         if self.options.output is not None:
-            self._open.recorder = Recorder(self.options.output, self._description, self._recorder_failed)
+            self._open.recorder = Recorder(
+                self.options.output, self._description, lambda error: self._fail(f"recorder: {error}")
+            )
         self._started_ns = self.clock.now_ns()
         self.state = RunState.RUNNING
         self._tell("engine", "run_started", f"session {self._identifier}")
@@ -346,8 +348,9 @@ class Engine:
         except BusError as error:  # the window goes blind; the recording must not suffer
             _LOG.warning("status: %s", error)
 
-    def _take_prediction(self, prediction: Prediction) -> None:
-        self.statistics.count_prediction(prediction, self.clock.now_ns())
+    def take_prediction(self, prediction: Prediction) -> None:
+        """Record what a decoder says, and act on it; counted last: a replay waits for the count."""
+        received_ns = self.clock.now_ns()
         self._record(prediction)
         if self.on_prediction is not None:
             self.on_prediction(prediction)
@@ -355,6 +358,7 @@ class Engine:
         for policy in self.config.closed_loop:
             if policy.decoder == prediction.stream:
                 self._open.actuators[policy.output].take(prediction)
+        self.statistics.count_prediction(prediction, received_ns)
 
     def _record(self, message: Message) -> None:
         if self._open.recorder is not None:
@@ -376,9 +380,6 @@ class Engine:
         self._errors.append(text)
         self._failed = True
         self._wake.set()
-
-    def _recorder_failed(self, error: Exception) -> None:
-        self._fail(f"recorder: {error}")
 
     def _source_failed(self, name: str, error: Exception) -> None:
         """Go on without a serial device; without a camera, the recorder or its senses, the run is over."""

@@ -1,12 +1,12 @@
 """Counts what passes: received and lost per stream, skipped and latency per decoder."""
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from rig.messages import Frame, Gap, Message, Prediction, Samples
+from rig.messages import Frame, Gap, Message, Prediction, Samples, count_unknown
 
 _RATE_NS = 2_000_000_000  # rates are over the last two seconds
 
@@ -28,11 +28,15 @@ class StreamCount:
 
 @dataclass(slots=True)
 class DecoderCount:
-    """One decoder: its answers, what it skipped, and how long after a frame's arrival answers were in hand."""
+    """One decoder: its answers, what it skipped, and how long after a frame's arrival answers were in hand.
+
+    `statuses` also counts what it said when no frame came.
+    """
 
     decisions: int = 0
     skipped: int = 0
     generation: int = 0
+    statuses: Counter[int] = field(default_factory=Counter)
     latency_ns: list[int] = field(default_factory=list)
 
     def latency_ms(self) -> dict[str, float] | None:
@@ -74,6 +78,9 @@ class Statistics:
         """Count a decoder's answer, in hand at `received_ns`."""
         with self._lock:
             decoder = self.decoders[prediction.stream]
+            decoder.statuses[prediction.status] += 1
+            if not prediction.answers_frame:
+                return
             decoder.decisions += 1
             decoder.skipped += prediction.skipped
             decoder.generation = prediction.generation
@@ -88,13 +95,14 @@ class Statistics:
             }
 
     def decoder_report(self) -> dict[str, dict[str, object]]:
-        """Decisions, skipped frames, starts and latency of every decoder."""
+        """Decisions, skipped frames, starts, unknown answers and latency of every decoder."""
         with self._lock:
             return {
                 name: {
                     "decisions": d.decisions,
                     "skipped": d.skipped,
                     "generation": d.generation,
+                    "unknown": count_unknown(d.statuses),
                     "latency_ms": d.latency_ms(),
                 }
                 for name, d in self.decoders.items()

@@ -1,7 +1,7 @@
 """Carries decisions to one output device, in a thread of its own: the latest decision only, and none that is stale.
 
-Without a fresh prediction for `max_age_ns` the output goes to its safe state (off) and stays there until predictions
-come again. Every exchange with the device is recorded.
+Without a fresh prediction for `max_age_ns`, and at once when the decoder says that it does not know, the output goes
+to its safe state (off) and stays there until there are decisions again. Every exchange with the device is recorded.
 """
 
 import threading
@@ -12,7 +12,7 @@ from rig.closed_loop.policy import Policy, PolicySettings
 from rig.config import PolicyConfig
 from rig.drivers.protocols import OutputDevice
 from rig.errors import CortexrigError
-from rig.messages import Output, Prediction
+from rig.messages import Output, Prediction, PredictionStatus
 from rig.sync.clock import SessionClock
 
 NO_PREDICTION = -1
@@ -81,6 +81,9 @@ class Actuator:
         with self._lock:
             if self._max_age_ns is not None and now_ns - prediction.frame_arrival_ns > self._max_age_ns:
                 return
+            if prediction.status != PredictionStatus.OK:
+                self._heed_unknown(prediction, now_ns)
+                return
             self._fresh_ns, self._safe = now_ns, False
             reason = self._policy.step(prediction.frame_session_ns, float(prediction.values))
             if reason is not None:
@@ -111,6 +114,14 @@ class Actuator:
             self._pending.clear()  # only the latest counts; a replay acts on all, for comparison
         self._pending.append(command)
         self._lock.notify()
+
+    def _heed_unknown(self, prediction: Prediction, now_ns: int) -> None:
+        """No decision: safe once, by the frame's time, so that a replay's policy goes on from the same state."""
+        if not self._safe:
+            self._safe = True
+            self._policy.reset(prediction.frame_session_ns)
+            reason = PredictionStatus(prediction.status).words
+            self._order(Command(False, reason, prediction.index, now_ns))
 
     def _go_safe(self, reason: str) -> None:
         if self._safe and not self._on and not self._pending:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rig.messages import FrameStream, PredictionStream, SampleStream
+from rig.messages import FrameStream, PredictionStatus, PredictionStream, SampleStream
 
 FORMAT_VERSION = 1
 TIMING = "/processing/timing"
@@ -43,6 +43,7 @@ RUN_ERROR = "run_error"
 
 _CHUNK_BYTES = 65_536
 _CHUNK_ROWS = 1024
+_STATUS = "; ".join(f"{status.value}: {status.words}" for status in PredictionStatus)
 _SI = {
     "mm": ("meters", 1e-3),
     "um": ("meters", 1e-6),
@@ -233,9 +234,9 @@ def _prediction_table(stream: PredictionStream) -> Table:
         Column("values", f"{series}/data", "float32", stream.unit, stream.description, stream.shape),
         _timestamps(series),
         *_row_columns(group),
-        _table_column(group, "index", "", "Count of the decoder's answers"),
+        _table_column(group, "index", "", "Count of the decoder's answers; -1: no frame came"),
         _table_column(group, "generation", "", "Count of the decoder's starts; a new one has lost its state"),
-        _table_column(group, "source_index", "", "Index of the frame it answers"),
+        _table_column(group, "source_index", "", "Index of the frame it answers; -1: no frame came"),
         _table_column(group, "skipped", "", "Frames dropped from its queue before this one"),
         _table_column(group, "frame_session_ns", "ns", "When the frame was taken"),
         _table_column(group, "frame_arrival_ns", "ns", "When the host had the frame"),
@@ -243,6 +244,7 @@ def _prediction_table(stream: PredictionStream) -> Table:
         _table_column(group, "inference_start_ns", "ns", "When inference began"),
         _table_column(group, "inference_end_ns", "ns", "When inference ended"),
         _table_column(group, "received_ns", "ns", "When the recorder had the answer"),
+        _table_column(group, "status", "", _STATUS),
     )
     text = f"How each answer of {stream.name} came about"
     return Table(PREDICTIONS, stream.name, text, columns)
@@ -286,6 +288,8 @@ def _bouts(name: str, group: str, signal: str) -> Table:
         _table_column(group, "id", "", "Row number"),
         Column("start_time", f"{group}/start_time", "float64", "seconds", "Start, session time, s"),
         Column("stop_time", f"{group}/stop_time", "float64", "seconds", "End, session time, s"),
-        _table_column(group, "state", "", "run, rest, or unknown (the signal had no sample)", 16),
+        _table_column(
+            group, "state", "", "run, rest, or unknown (no sample, or the decoder did not know)", 16
+        ),
     )
     return Table(INTERVALS, name, f"Run and rest, from the {signal} of {name}", columns)

@@ -9,7 +9,17 @@ from numpy.typing import NDArray
 from rig.acquisition.states import FinishReason
 from rig.description import SessionDescription
 from rig.errors import RecordingError
-from rig.messages import Event, Frame, FrameStream, Message, Output, Prediction, Samples, SampleStream
+from rig.messages import (
+    Event,
+    Frame,
+    FrameStream,
+    ImportanceMap,
+    Message,
+    Output,
+    Prediction,
+    Samples,
+    SampleStream,
+)
 from rig.recording import layout
 from rig.recording.layout import Table
 from rig.recording.message_queue import Queued
@@ -98,6 +108,8 @@ class MessageWriter:
             self._expect(name, message.values.shape, (len(message.device_ticks), columns))
         elif isinstance(message, Prediction):
             self._expect(name, message.values.shape, self._shapes.get(name, (-1,)))
+        elif isinstance(message, ImportanceMap):
+            raise RecordingError(f"{name!r}: importance maps are shown, not recorded")
         elif isinstance(message, Output) and name not in self._outputs:
             raise RecordingError(f"{name!r} is no output of this session; valid: {sorted(self._outputs)}")
 
@@ -130,7 +142,7 @@ class MessageWriter:
             self._write_prediction(message, sequence, queued.received_ns)
         elif isinstance(message, Output):
             self._file.append((layout.OUTPUTS, message.stream), output_rows(message, sequence))
-        else:
+        elif not isinstance(message, ImportanceMap):
             self._file.append(_LOG_KEY, event_rows(message, sequence))
         self._count(message)
 

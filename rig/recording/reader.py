@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rig.acquisition.states import FinishReason
 from rig.description import SessionDescription
 from rig.errors import CortexrigError, SessionFileError
-from rig.messages import Event, Gap, Output
+from rig.messages import Event, Gap, Output, PredictionStatus
 from rig.recording import layout
 from rig.recording.opening import OpenedFile
 from rig.recording.recorded_messages import Recorded, SessionLog, recorded_messages
@@ -120,11 +120,14 @@ class SessionReader:
         return SampleTable(tuple(described["columns"]), *(self._read(columns[name], count) for name in names))
 
     def predictions(self, decoder: str) -> PredictionTable:
-        """Answers of one decoder."""
+        """Answers of one decoder; of a file older than their status, NaN is read as warming up."""
         columns, count = self._columns(layout.PREDICTIONS, decoder)
-        return PredictionTable(
-            **{name: self._read(columns[name], count) for name in PredictionTable.__slots__}
-        )
+        names = [name for name in PredictionTable.__slots__ if name != "status" or name in columns]
+        data = {name: self._read(columns[name], count) for name in names}
+        if "status" not in data:
+            unknown = np.isnan(data["values"].reshape(count, -1)).all(axis=1)
+            data["status"] = np.where(unknown, PredictionStatus.WARMING_UP, PredictionStatus.OK)
+        return PredictionTable(**data)
 
     def gaps(self, stream: str) -> list[Gap]:
         """Gaps of one stream, in order."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rig.errors import SessionFileError
+from rig.messages import NO_FRAME
 
 Int64s = NDArray[np.int64]
 
@@ -75,7 +76,10 @@ class SampleTable:
 
 @dataclass(frozen=True, slots=True)
 class PredictionTable:
-    """A decoder's answers, (n,) each; `values` is (n, ...)."""
+    """What a decoder said, (n,) each; `values` is (n, ...). Rows with a `source_index` of -1 answer no frame.
+
+    `status` holds `rig.messages.PredictionStatus`.
+    """
 
     values: NDArray[np.float32]
     index: Int64s
@@ -88,3 +92,10 @@ class PredictionTable:
     inference_start_ns: Int64s
     inference_end_ns: Int64s
     received_ns: Int64s
+    status: Int64s
+
+    @property
+    def answers(self) -> NDArray[np.bool_]:
+        """Which rows answer a frame, (n,)."""
+        answers: NDArray[np.bool_] = self.source_index != NO_FRAME
+        return answers

@@ -58,7 +58,7 @@ def prediction_rows(prediction: Prediction, sequence: int, received_ns: int) -> 
     """One row of a decoder's table."""
     plain = ("index", "generation", "source_index", "skipped", "frame_session_ns", "frame_arrival_ns")
     times = ("dequeue_ns", "inference_start_ns", "inference_end_ns")
-    row = {name: getattr(prediction, name) for name in (*plain, *times)}
+    row = {name: getattr(prediction, name) for name in (*plain, *times, "status")}
     rows = _one({**row, "sequence": sequence, "received_ns": received_ns}, prediction.frame_session_ns)
     return {**rows, "values": np.asarray(prediction.values, np.float32)[np.newaxis]}
 

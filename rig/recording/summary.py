@@ -1,12 +1,14 @@
 """What is in a session file, in a few numbers."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rig.messages import count_unknown
 from rig.recording import layout
 from rig.recording.reader import SessionReader
 from rig.recording.verify import latency_summary
@@ -57,11 +59,12 @@ def _serial(session: SessionReader, name: str) -> dict[str, Any]:
 
 def _decoder(session: SessionReader, name: str) -> dict[str, Any]:
     table = session.predictions(name)
-    latency_ms = (table.received_ns - table.frame_arrival_ns) / 1e6
+    latency_ms = (table.received_ns - table.frame_arrival_ns)[table.answers] / 1e6
     return {
-        "decisions": len(table.index),
+        "decisions": int(table.answers.sum()),
         "shape": list(table.values.shape[1:]),
         "skipped": int(table.skipped.sum()),
+        "unknown": count_unknown(Counter(table.status.tolist())),
         "latency_ms": latency_summary(latency_ms) if len(latency_ms) else None,
     }
 

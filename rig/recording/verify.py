@@ -169,9 +169,9 @@ def _deaths(session: SessionReader, decoder: str) -> int:
 
 def _decoder_report(session: SessionReader, name: str) -> DecoderReport:
     table = session.predictions(name)
-    latency_ms = (table.received_ns - table.frame_arrival_ns) / _NS_PER_MS
+    latency_ms = (table.received_ns - table.frame_arrival_ns)[table.answers] / _NS_PER_MS
     return DecoderReport(
-        decisions=len(table.index),
+        decisions=int(table.answers.sum()),
         skipped=int(table.skipped.sum()),
         restarts=max(int(table.generation.max(initial=0)), _deaths(session, name)),
         latency_ms=latency_summary(latency_ms) if len(latency_ms) else None,

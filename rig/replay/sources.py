@@ -7,7 +7,7 @@ is replaced where it was restarted then, so its answers must be the same to the 
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -21,18 +21,21 @@ from rig.drivers.build import Devices
 from rig.drivers.protocols import DriverContext
 from rig.errors import CortexrigError, SessionFileError
 from rig.messages import (
+    NO_FRAME,
     NOT_ALIGNED,
     EndOfStream,
     Frame,
     FrameStream,
     Message,
     Output,
+    Prediction,
     PredictionStream,
     Samples,
     SampleStream,
 )
 from rig.recording.reader import SessionReader
 from rig.recording.recorded_messages import Recorded
+from rig.recording.recorded_tables import PredictionTable
 from rig.replay.compare import Comparison, Decisions, compare_decisions
 from rig.sync.clock import SessionClock
 
@@ -43,6 +46,7 @@ _LEAD_NS = 500_000_000  # the first message comes this long after the start
 _BACKLOG_BYTES = 64_000_000  # at full speed, sources wait while more than this waits for the disk
 _WAIT_S = 0.002
 _ANSWER_S = 30.0
+_PLAIN = tuple(f.name for f in fields(Prediction) if f.name not in ("stream", "values"))
 _AHEAD = 4  # frames a decoder may be behind its feed; less than any queue
 
 
@@ -112,9 +116,12 @@ class ReplaySource:
         compared = {}
         for decoder in self.config.decoders:
             table = self._reader.predictions(decoder)
-            live = dict(zip(table.source_index.tolist(), table.values, strict=True))
+            decisions = zip(table.values, table.status.tolist(), strict=True)
+            live = dict(zip(table.source_index.tolist(), decisions, strict=True))
+            live.pop(NO_FRAME, None)
             same = now.get(decoder) == then.get(decoder)
-            compared[decoder] = compare_decisions(live, replayed.get(decoder, {}), same)
+            stalls = int((~table.answers).sum())
+            compared[decoder] = compare_decisions(live, replayed.get(decoder, {}), same, stalls)
         return compared
 
     def close(self) -> None:
@@ -205,12 +212,14 @@ def _unstamped(message: Recorded) -> Recorded:
 class DecoderFeed:
     """A sink behind a camera that passes on what one decoder consumed when live, and waits for its answers.
 
-    Where the live decoder was restarted, its process is replaced by a fresh one, as its state was lost then too.
+    Where the live decoder was restarted, its process is replaced by a fresh one, as its state was lost then too. What
+    it said when no frame came is repeated in its place, so that the closed loop meets the same.
     """
 
     def __init__(self, decoder: str, reader: SessionReader, engine: "Engine") -> None:
         table = reader.predictions(decoder)
         self._consumed = dict(zip(table.source_index.tolist(), table.generation.tolist(), strict=True))
+        self._stalls = _stalls(decoder, table)
         self._decoder, self._engine = decoder, engine
         self._sent = 0
         self._generation = 0
@@ -221,13 +230,21 @@ class DecoderFeed:
     def __call__(self, message: Message) -> None:
         """Pass on a frame that was consumed, and the end of the stream."""
         if isinstance(message, EndOfStream):
+            self._repeat_stalls(NO_FRAME)
             self._wait_for_answers(0)
             self._sink(message)
         elif isinstance(message, Frame) and message.index in self._consumed:
+            self._repeat_stalls(message.index)
             self._renew(self._consumed[message.index])
             self._wait_for_answers(_AHEAD)
             self._sink(message)
             self._sent += 1
+
+    def _repeat_stalls(self, source_index: int) -> None:
+        """Repeat what was said before the answer to this frame, after everything that was said earlier."""
+        for prediction in self._stalls.pop(source_index, ()):
+            self._wait_for_answers(0)
+            self._engine.take_prediction(prediction)
 
     def _renew(self, generation: int) -> None:
         if generation != self._generation:
@@ -242,6 +259,18 @@ class DecoderFeed:
             if time.monotonic() > end:
                 raise CortexrigError(f"decoder {self._decoder!r} stopped answering in the replay")
             time.sleep(_WAIT_S / 4)
+
+
+def _stalls(decoder: str, table: PredictionTable) -> dict[int, list[Prediction]]:
+    """What a decoder said when no frame came, by the frame that it answered next (NO_FRAME: none)."""
+    found: dict[int, list[Prediction]] = {}
+    answered = np.flatnonzero(table.answers)
+    for row in np.flatnonzero(~table.answers).tolist():
+        after = np.searchsorted(answered, row)
+        following = int(table.source_index[answered[after]]) if after < len(answered) else NO_FRAME
+        plain = {name: int(getattr(table, name)[row]) for name in _PLAIN}
+        found.setdefault(following, []).append(Prediction(stream=decoder, values=table.values[row], **plain))
+    return found
 
 
 class RecordingOutput:

@@ -46,6 +46,10 @@ class SimulatedCameraConfig(CameraConfig):
     clock_drift_ppm: float = Field(default=40.0, ge=-200.0, le=200.0)
     drop_every: int = Field(default=0, ge=0)
     """Lose every n-th frame, for tests; 0: none."""
+    stall_after_s: PositiveFloat | None = None
+    """Take no frames from so long after the start..."""
+    stall_s: PositiveFloat = 1.0
+    """...for so long, for tests; its index counts on, and the frames are reported lost when it is back."""
     vanish_after_s: PositiveFloat | None = None
     """Vanish so long after the start, for tests."""
 
@@ -107,10 +111,14 @@ class _Camera:
         if self._index >= self._end:
             return []
         self._vanish_if_told()
+        first, following = self._stall()
+        if first <= self._index < following:
+            return self._sit_out(first, following, timeout_s)
         self._ahead = self._render() if self._ahead is None else self._ahead  # before it is due, not after
         wait_s = (self._due_ns(self._index) - self._clock.now_ns()) / _NS / self._clock.speed
         time.sleep(min(max(wait_s, 0.0), timeout_s))
         due = self._exposed() - self._index
+        due = min(due, first - self._index) if self._index < first else due
         return [self._deliver() for _ in range(min(due, _BATCH_FRAMES))]
 
     def stop(self) -> None:
@@ -149,6 +157,25 @@ class _Camera:
         drift = 1 + self._config.clock_drift_ppm * 1e-6
         ticks = round((self._due_ns(index) / _NS * drift + self._config.clock_offset_s) * _TICK_HZ)
         return Frame(self._name, index, ticks, arrival_ns, pixels)
+
+    def _stall(self) -> tuple[int, int]:
+        """First frame that is not taken as told by `stall_after_s`, and the first that is taken again."""
+        after_s = self._config.stall_after_s
+        if after_s is None:
+            return _ENDLESS, _ENDLESS
+        rate_hz = self._config.rate_hz
+        return math.ceil(after_s * rate_hz), math.ceil((after_s + self._config.stall_s) * rate_hz)
+
+    def _sit_out(self, first: int, following: int, timeout_s: float) -> FrameMessages:
+        """Say nothing until the stall is over, then what was lost in it."""
+        wait_s = (self._due_ns(following) - self._clock.now_ns()) / _NS / self._clock.speed
+        if wait_s > 0:
+            time.sleep(min(wait_s, timeout_s))
+            return []
+        self._index, self._ahead = following, None
+        return [
+            Gap(self._name, first, following - 1, self._clock.now_ns(), "stalled as told by stall_after_s")
+        ]
 
     def _vanish_if_told(self) -> None:
         after_s = self._config.vanish_after_s
