@@ -5,6 +5,7 @@ Zenodo record 10408334 and the authors' code: a table of sessions and mice, one 
 
 import csv
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ TABLE = "data_64_5mice.csv"
 _ID, _MOUSE = "Data_ID", "Mouse_#"
 _BEHAVIOR = "_behavior.mat"
 _RUNNING, _SPEED, _ROIS = "runrest", "speed_rs", "dat_roi"
+_PUBLISHED = re.compile(r"(?P<month>\d{6})\d\d_Emx1G6_(?P<mark>LR|R|L|non)_\d+")
+_BY_EAR_MARK = {"LR": "1", "non": "2", "R": "3", "L": "4"}
+_SECOND_COHORT, _UNMARKED = "201803", "5"  # from March 2018 on, the mouse without an ear mark is another one
 _LISTED = 5  # sessions named in a message at most
 
 
@@ -145,10 +149,25 @@ def _session(name: str, mouse: str, files: dict[str, Path]) -> _Session | None:
 
 
 def _mice(folder: Path, files: dict[str, Path]) -> dict[str, str]:
-    """Mouse of every session, by the table."""
-    if TABLE not in files:
+    """Mouse of every session, by the table; without one, by the published names, from which it can be told."""
+    if TABLE in files:
+        return _table(files[TABLE])
+    names = [Path(file).stem for file in files if file.endswith((".tif", ".tiff"))]
+    mice = {name: mouse for name in names if (mouse := published_mouse(name))}
+    if not mice:
         raise DataError(f"{folder}: no {TABLE}; valid is a table with columns {_ID},{_MOUSE}")
-    return _table(files[TABLE])
+    _LOG.warning("%s: no %s; mice are told by the sessions' published names", folder, TABLE)
+    return mice
+
+
+def published_mouse(name: str) -> str | None:
+    """Mouse of a published session by date and ear mark in its name, as the authors' table has it for all 64; or None."""
+    match = _PUBLISHED.fullmatch(name)
+    if match is None:
+        return None
+    if match["mark"] == "non" and match["month"] >= _SECOND_COHORT:
+        return _UNMARKED
+    return _BY_EAR_MARK[match["mark"]]
 
 
 def _table(path: Path) -> dict[str, str]:

@@ -1,0 +1,250 @@
+"""Fetches a public Zenodo record: what it lists, checked by its checksums, gone on with where it broke off."""
+
+import logging
+import os
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
+
+import pooch
+import requests
+
+from rig.errors import DataError
+
+ZENODO = "https://zenodo.org"
+KOBE_RECORD = "10408334"
+"""Ajioka et al. 2024, doi 10.5281/zenodo.10408334."""
+_LOG = logging.getLogger(__name__)
+_CHUNK_BYTES = 1 << 20
+_TIMEOUT_S = 30.0
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFile:
+    """One file of a record: its name, where it is, its size and its checksum ("md5:...")."""
+
+    name: str
+    url: str
+    size_bytes: int
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What became of one file: `fetched` is False when it was there already; `unpacked` files came out of it."""
+
+    name: str
+    size_bytes: int
+    checksum: str
+    fetched: bool
+    unpacked: int
+
+
+def fetch_record(record: str, folder: Path, base_url: str = ZENODO) -> list[Fetched]:
+    """Fetch every file of a record into `folder` and unpack its zip archives there.
+
+    Files that are there and whole are not fetched again; a file broken off is gone on with (HTTP Range).
+
+    Raises
+    ------
+    DataError
+        When the record or a file cannot be had, a checksum is wrong, or the disk is too small.
+    """
+    files = record_files(record, base_url)
+    _make(folder)
+    _refuse_full_disk(files, folder)
+    with _progress(sum(file.size_bytes for file in files)) as show:
+        return [_fetch(file, folder, show) for file in files]
+
+
+def record_files(record: str, base_url: str = ZENODO) -> list[RecordFile]:
+    """Files that a record lists, by Zenodo's REST interface; raises `DataError`."""
+    url = f"{base_url.rstrip('/')}/api/records/{record}"
+    try:
+        answer = requests.get(url, timeout=_TIMEOUT_S)
+        answer.raise_for_status()
+        listed = [_record_file(entry, url, base_url) for entry in answer.json()["files"]]
+    except (requests.JSONDecodeError, KeyError, TypeError) as error:
+        raise DataError(f"{url}: no record of Zenodo ({error!r}); valid is JSON with files") from error
+    except requests.RequestException as error:
+        raise _unreachable(url, error) from error
+    if not listed:
+        raise DataError(f"{url}: the record lists no file")
+    return listed
+
+
+def _record_file(entry: dict[str, Any], record_url: str, base_url: str) -> RecordFile:
+    name = str(entry["key"])
+    if Path(name).name != name:
+        raise DataError(f"{record_url}: file name {name!r}; valid is a name without folders")
+    link = str(entry["links"]["self"])
+    if link.startswith(ZENODO):  # a mirror serves the record as it is, with Zenodo's links
+        link = base_url.rstrip("/") + link.removeprefix(ZENODO)
+    return RecordFile(name, urljoin(record_url, link), int(entry["size"]), str(entry["checksum"]))
+
+
+def _fetch(file: RecordFile, folder: Path, show: Callable[[str], Advance]) -> Fetched:
+    target = folder / file.name
+    fetch = ResumingDownload(target.with_name(target.name + ".part"), file.size_bytes, show(file.name))
+    pooch.get_logger().setLevel(logging.WARNING)  # the progress bar says it
+    try:
+        pooch.retrieve(file.url, file.checksum, fname=file.name, path=folder, downloader=fetch)
+    except requests.RequestException as error:
+        raise _unreachable(file.url, error) from error
+    except OSError as error:
+        raise DataError(f"{target}: cannot be written: {error.strerror or error}") from error
+    except ValueError as error:
+        raise DataError(
+            f"{file.url}: checksum is not {file.checksum} as the record says; it was thrown away, fetch it again"
+        ) from error
+    if not fetch.used:
+        fetch.advance(file.size_bytes)
+    return Fetched(file.name, file.size_bytes, file.checksum, fetch.used, _unpack(target))
+
+
+class ResumingDownload:
+    """Downloader for pooch that keeps what it has in a file of its own, and goes on from there.
+
+    Parameters
+    ----------
+    part
+        What has come so far; moved away once the file is whole.
+    size_bytes
+        Size of the whole file.
+    advance
+        Told the number of bytes that came.
+    """
+
+    def __init__(self, part: Path, size_bytes: int, advance: Advance) -> None:
+        self.used = False
+        self.advance = advance
+        self._part = part
+        self._size_bytes = size_bytes
+
+    def __call__(self, url: str, output_file: Any, pooch: Any) -> None:
+        """Fetch `url`, going on as long as something comes; raises `requests.RequestException` when nothing does."""
+        self.used = True
+        self.advance(self._have())
+        while not self._goes_through(url):
+            _LOG.warning("%s broke off at %d of %d bytes; going on", url, self._have(), self._size_bytes)
+        os.replace(self._part, output_file)
+
+    def _goes_through(self, url: str) -> bool:
+        """Fetch what is missing; False when the line broke, but something came."""
+        have = self._have()
+        try:
+            self._go_on(url, have)
+        except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError):
+            if self._have() <= have:
+                raise
+            return False
+        return True
+
+    def _have(self) -> int:
+        return self._part.stat().st_size if self._part.exists() else 0
+
+    def _go_on(self, url: str, have: int) -> None:
+        if have and have >= self._size_bytes:  # whole; the checksum says whether rightly so
+            return
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+        with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_S) as answer:
+            answer.raise_for_status()
+            goes_on = answer.status_code == requests.codes.partial_content
+            if have and not goes_on:
+                self.advance(-have)
+            with self._part.open("ab" if goes_on else "wb") as file:
+                for chunk in answer.iter_content(_CHUNK_BYTES):
+                    file.write(chunk)
+                    self.advance(len(chunk))
+
+
+def _unpack(path: Path) -> int:
+    """Unpack a zip archive beside itself, what is not there yet; returns how many files it holds."""
+    if path.suffix.lower() != ".zip":
+        return 0
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [member for member in archive.infolist() if not member.is_dir()]
+            for member in members:
+                if not _is_unpacked(member, path.parent):
+                    archive.extract(member, path.parent)
+    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+        raise DataError(f"{path}: cannot be unpacked: {error}") from error
+    return len(members)
+
+
+def _is_unpacked(member: zipfile.ZipInfo, folder: Path) -> bool:
+    file = folder / member.filename
+    return file.is_file() and file.stat().st_size == member.file_size
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be made: {error.strerror}; give a folder that can be written"
+        ) from error
+
+
+def _refuse_full_disk(files: list[RecordFile], folder: Path) -> None:
+    have = sum(
+        (folder / name).stat().st_size
+        for file in files
+        for name in (file.name, file.name + ".part")
+        if (folder / name).exists()
+    )
+    needed, free = sum(file.size_bytes for file in files) - have, shutil.disk_usage(folder).free
+    if needed > free:
+        raise DataError(
+            f"{folder}: {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB needed; give a larger disk"
+        )
+
+
+def _unreachable(url: str, error: requests.RequestException) -> DataError:
+    status = error.response.status_code if error.response is not None else None
+    why = (
+        f"the server answers {status}"
+        if status is not None
+        else f"cannot be reached ({type(error).__name__})"
+    )
+    return DataError(
+        f"{url}: {why}; what has come is kept, the same command goes on; --base-url names a mirror"
+    )
+
+
+@contextmanager
+def _progress(size_bytes: int) -> Iterator[Callable[[str], Advance]]:
+    """Show bytes, speed and time left of the whole record on standard error."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=size_bytes)
+
+        def begin(name: str) -> Advance:
+            progress.update(task, description=name)
+            return lambda count: progress.advance(task, count)
+
+        yield begin
