@@ -29,7 +29,9 @@ class Answers:
     running
         (T,), truth.
     threshold
-        (T,), probability from which each frame counts as running, chosen on other data than this frame's.
+        (T,), probability from which each frame counts as running, chosen for accuracy on other animals (or blocks).
+    alarm_threshold
+        (T,), the same, chosen for at most one false alarm per minute; infinite where no threshold does it.
     """
 
     mouse: str
@@ -38,6 +40,7 @@ class Answers:
     probability: NDArray[np.float32]
     running: NDArray[np.bool_]
     threshold: NDArray[np.float64]
+    alarm_threshold: NDArray[np.float64]
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -119,8 +122,9 @@ def calibration(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Frames, summed probability and number of running frames in each of equal bins of probability, (bins,)."""
     which = calibration_bin(probability, bins)
-    counts = np.bincount(which, minlength=bins)
-    return counts, np.bincount(which, probability, bins), np.bincount(which, running, bins)
+    counts = np.bincount(which, minlength=bins).astype(np.int64)
+    summed, ran = (np.bincount(which, values, bins).astype(np.float64) for values in (probability, running))
+    return counts, summed, ran
 
 
 def calibration_bin(probability: NDArray[np.floating], bins: int = CALIBRATION_BINS) -> NDArray[np.int64]:
@@ -140,7 +144,8 @@ def score_frames(answers: Sequence[Answers]) -> FrameScore:
     """Score the frames of one or more sessions together; all figures NaN when there is no answer at all."""
     probability, running, threshold = pooled(answers)
     if not len(running):
-        return FrameScore(*[float("nan")] * 8, frames=0)
+        nan = float("nan")
+        return FrameScore(nan, nan, nan, nan, nan, nan, nan, nan, 0)
     return FrameScore(
         auc=area_under_curve(probability, running),
         accuracy=float(np.mean((probability >= HALF) == running)),

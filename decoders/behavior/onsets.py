@@ -12,13 +12,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from decoders.behavior.metrics import Answers
 
 _S_PER_MIN = 60.0
 _MS_PER_S = 1000.0
-_THRESHOLDS = 200
+_THRESHOLDS = 101
 MOST_PER_MIN = 1.0  # false alarms allowed where delays are reported
 
 
@@ -58,15 +58,15 @@ class OnsetScore:
 
 
 def decide(
-    probability: NDArray[np.floating], threshold: ArrayLike, hold_frames: int = 1
+    probability: NDArray[np.floating], threshold: float | NDArray[np.float64], hold_frames: int = 1
 ) -> NDArray[np.bool_]:
     """Whether the last `hold_frames` probabilities (this one included) are at or above the threshold, (T,)."""
-    above = np.asarray(probability >= threshold)
+    above: NDArray[np.bool_] = np.greater_equal(probability, threshold)
     if hold_frames == 1:
         return above
     padded = np.append(np.zeros(hold_frames - 1, np.bool_), above)
-    held: NDArray[np.bool_] = np.lib.stride_tricks.sliding_window_view(padded, hold_frames).all(axis=1)
-    return held
+    windows = np.lib.stride_tricks.sliding_window_view(padded, hold_frames)
+    return np.asarray(windows.all(axis=1))
 
 
 def score_onsets(
@@ -105,10 +105,10 @@ def together(scores: Iterable[OnsetScore]) -> OnsetScore:
 
 
 def at_threshold(answers: Sequence[Answers], threshold: float | None, rule: OnsetRule) -> OnsetScore:
-    """Score sessions at one threshold, or at every frame's own when None."""
+    """Score sessions at one threshold, or at every frame's own `alarm_threshold` when None."""
     return together(
         score_onsets(
-            decide(a.probability, a.threshold if threshold is None else threshold, rule.hold_frames),
+            decide(a.probability, a.alarm_threshold if threshold is None else threshold, rule.hold_frames),
             a.known,
             a.running,
             a.rate_hz,
