@@ -163,8 +163,9 @@ def pooled(
     answers: Sequence[Answers],
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
     """Probability, truth and threshold of all frames with an answer, one session after the other."""
-    probability = [a.probability[a.known].astype(np.float64) for a in answers]
-    running, threshold = [a.running[a.known] for a in answers], [a.threshold[a.known] for a in answers]
+    probability = [np.zeros(0), *(a.probability[a.known].astype(np.float64) for a in answers)]
+    running = [np.zeros(0, np.bool_), *(a.running[a.known] for a in answers)]
+    threshold = [np.zeros(0), *(a.threshold[a.known] for a in answers)]
     return np.concatenate(probability), np.concatenate(running), np.concatenate(threshold)
 
 

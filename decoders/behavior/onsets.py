@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from decoders.behavior.metrics import Answers
+from decoders.behavior.metrics import Answers, pooled
 
 _S_PER_MIN = 60.0
 _MS_PER_S = 1000.0
@@ -97,7 +97,7 @@ def together(scores: Iterable[OnsetScore]) -> OnsetScore:
     """Onsets and rest of several sessions as one."""
     every = list(scores)
     return OnsetScore(
-        np.concatenate([score.delays_ms for score in every]),
+        np.concatenate([np.zeros(0), *(score.delays_ms for score in every)]),
         sum(score.already_on for score in every),
         sum(score.false_alarms for score in every),
         sum(score.rest_min for score in every),
@@ -120,7 +120,7 @@ def at_threshold(answers: Sequence[Answers], threshold: float | None, rule: Onse
 
 def trade_off(answers: Sequence[Answers], rule: OnsetRule) -> list[tuple[float, OnsetScore]]:
     """Thresholds from the highest to the lowest (quantiles of the probabilities) and the score at each."""
-    probability = np.concatenate([a.probability[a.known] for a in answers])
+    probability, _, _ = pooled(answers)
     if not len(probability):
         return []
     thresholds = np.unique(np.quantile(probability, np.linspace(0, 1, _THRESHOLDS)))[::-1]
