@@ -4,6 +4,7 @@ Zenodo record 10408334 and the authors' code: a table of sessions and mice, one 
 """
 
 import csv
+import itertools
 import logging
 import re
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ class _Session:
     mouse: str
     frames: Path
     behavior: Path
-    rois: Path | None
+    others: tuple[Path, ...]  # more MATLAB files of the same name: one of them may hold ROI traces
 
 
 def behavior_recordings(
@@ -100,14 +101,13 @@ def _row(behavior: dict[str, NDArray[np.float64]], name: str, path: Path) -> NDA
 def _roi_traces(
     session: _Session, behavior: dict[str, NDArray[np.float64]], frames: int
 ) -> NDArray[np.float32] | None:
-    """Traces (T, ROIs) from the behaviour file, or from a file of their own, or None."""
-    if _ROIS not in behavior and session.rois is not None:
-        behavior = matrices(session.rois, (_ROIS,))
-    if _ROIS not in behavior:
+    """Traces (T, ROIs) from the behaviour file, or from another of the session's files, or None."""
+    elsewhere = ((path, matrices(path, (_ROIS,))) for path in session.others)
+    candidates = itertools.chain([(session.behavior, behavior)], elsewhere)
+    path, traces = next(((path, read[_ROIS]) for path, read in candidates if _ROIS in read), (None, None))
+    if traces is None:
         return None
-    traces = behavior[_ROIS]
     if traces.ndim != 2 or traces.shape[1] != frames:
-        path = session.rois or session.behavior
         raise DataError(f"{path}: {_ROIS} is {traces.shape}; valid is (ROIs, {frames}), one value a frame")
     return np.ascontiguousarray(traces.T, np.float32)
 
@@ -116,7 +116,8 @@ def _sessions(folder: Path) -> list[_Session]:
     """Sessions of the table whose files are there; says which are not."""
     files = _files(folder)
     mice = _mice(folder, files)
-    found = {name: _session(name, mouse, files) for name, mouse in mice.items()}
+    others = _others(list(mice), files)
+    found = {name: _session(name, mouse, files, others[name]) for name, mouse in mice.items()}
     missing = [name for name, session in found.items() if session is None]
     there = [session for session in found.values() if session is not None]
     if not there:
@@ -139,13 +140,23 @@ def _files(folder: Path) -> dict[str, Path]:
     return {path.name: path for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def _session(name: str, mouse: str, files: dict[str, Path]) -> _Session | None:
+def _session(name: str, mouse: str, files: dict[str, Path], others: list[Path]) -> _Session | None:
     frames = files.get(f"{name}.tif") or files.get(f"{name}.tiff")
     behavior = files.get(name + _BEHAVIOR)
     if frames is None or behavior is None:
         return None
-    others = (path for file, path in files.items() if file.startswith(name) and file.endswith(".mat"))
-    return _Session(name, mouse, frames, behavior, next((p for p in others if p != behavior), None))
+    return _Session(name, mouse, frames, behavior, tuple(others))
+
+
+def _others(names: list[str], files: dict[str, Path]) -> dict[str, list[Path]]:
+    """Return the MATLAB files that begin with each session's name (the longest that fits), but for its behaviour."""
+    others: dict[str, list[Path]] = {name: [] for name in names}
+    for file, path in files.items():
+        if file.endswith(".mat") and not file.endswith(_BEHAVIOR):
+            owners = [name for name in names if file.startswith(name)]
+            if owners:
+                others[max(owners, key=len)].append(path)
+    return others
 
 
 def _mice(folder: Path, files: dict[str, Path]) -> dict[str, str]:
@@ -161,7 +172,7 @@ def _mice(folder: Path, files: dict[str, Path]) -> dict[str, str]:
 
 
 def published_mouse(name: str) -> str | None:
-    """Mouse of a published session by date and ear mark in its name, as the authors' table has it for all 64; or None."""
+    """Mouse of a published session by the date and ear mark in its name, as in the authors' table; else None."""
     match = _PUBLISHED.fullmatch(name)
     if match is None:
         return None
