@@ -79,7 +79,8 @@ class Actuator:
         """Let the policy see a prediction (a scalar), and act on what it says."""
         now_ns = self._clock.now_ns()
         with self._lock:
-            if self._max_age_ns is not None and now_ns - prediction.frame_arrival_ns > self._max_age_ns:
+            old = self._max_age_ns is not None and now_ns - prediction.frame_arrival_ns > self._max_age_ns
+            if old or self._stopping:  # decoders still answer while the run stops, after the last command
                 return
             if prediction.status != PredictionStatus.OK:
                 self._heed_unknown(prediction, now_ns)

@@ -44,7 +44,8 @@ class Policy:
         return reason
 
     def reset(self, session_ns: int) -> None:
-        """Take note that the output was put in its safe state (off) by somebody else."""
+        """Take note that the output was put in its safe state (off) by somebody else; the hold begins anew."""
+        self._wanted_since_ns = None
         if self.on:
             self._switch(session_ns)
 

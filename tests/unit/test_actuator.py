@@ -2,13 +2,15 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from rig.closed_loop.actuator import Actuator
 from rig.closed_loop.policy import Policy, PolicySettings
 from rig.errors import CortexrigError, DeviceLost
-from rig.messages import Output, Prediction
+from rig.messages import NO_FRAME, Output, Prediction, PredictionStatus
 from rig.replay.sources import RecordingOutput
 from rig.sync.clock import SessionClock
 
@@ -40,6 +42,12 @@ class Rig:
         self.actuator.take(
             Prediction("b", index, 0, index, 0, values, now_ns, arrival_ns, now_ns, now_ns, now_ns)
         )
+
+    def say_unknown(self, index: int, status: PredictionStatus, session_ns: int) -> None:
+        now_ns = self.clock.now_ns()
+        nan = np.array(np.nan, np.float32)
+        times = (session_ns, now_ns, now_ns, now_ns, now_ns)
+        self.actuator.take(Prediction("b", index, 0, index, 0, nan, *times, status))
 
     def wait(self) -> Output:
         assert self.changed.acquire(timeout=5)
@@ -104,3 +112,50 @@ def test_a_lost_device_is_told_once() -> None:
     actuator.take(Prediction("b", 0, 0, 0, 0, np.array(1, np.float32), now, now, now, now, now))
     actuator.stop("run stops")
     assert [str(error) for error in told] == ["laser: unplugged"]
+
+
+@pytest.mark.parametrize("max_age_ns", [10**10, None])  # None: as in a replay
+def test_unknown_is_no_decision_safe_at_once_and_once(max_age_ns: int | None) -> None:
+    rig = Rig(max_age_ns)
+    rig.say_unknown(0, PredictionStatus.WARMING_UP, 0)  # off already: nothing to do
+    rig.predict(1, 0.9)
+    assert rig.wait().on
+    rig.say_unknown(NO_FRAME, PredictionStatus.CAMERA_STALLED, rig.clock.now_ns())
+    off = rig.wait()
+    assert (off.on, off.reason, off.prediction_index) == (False, "unknown: camera stalled", NO_FRAME)
+    assert rig.actuator.status().safe
+    for index in range(2, 5):
+        rig.say_unknown(index, PredictionStatus.FRAMES_MISSING, rig.clock.now_ns())
+    rig.predict(5, 0.1)  # a decision again, and it is rest
+    rig.actuator.stop("run stops")
+    assert [(o.on, o.prediction_index) for o in rig.outputs][:2] == [(True, 1), (False, -1)]
+    assert not any(o.on for o in rig.outputs[1:])
+
+
+def test_after_unknown_the_value_must_hold_anew() -> None:
+    """Time at which nothing is known does not count towards `hold_ms`."""
+    rig = Rig(10**10)
+    rig.actuator.stop("unused")
+    policy = Policy(replace(SETTINGS, hold_ns=10**9))
+    device = RecordingOutput("laser", rig.clock)
+    actuator = Actuator(device, policy, rig.clock, 10**10, rig.record, rig.errors.append)
+    rig.actuator = actuator
+    rig.predict(0, 0.9)
+    rig.say_unknown(1, PredictionStatus.FRAMES_MISSING, rig.clock.now_ns())
+    later_ns = rig.clock.now_ns() + 2 * 10**9
+    values = np.array(0.9, np.float32)
+    now_ns = rig.clock.now_ns()
+    actuator.take(Prediction("b", 2, 0, 2, 0, values, later_ns, now_ns, now_ns, now_ns, now_ns))
+    assert not policy.on
+
+
+def test_a_decision_that_comes_while_the_run_stops_switches_nothing_on() -> None:
+    rig = Rig(10**10)
+    rig.predict(0, 0.9)
+    rig.wait()
+    with rig.actuator._lock:  # the thread cannot act on what is ordered until this is left
+        rig.actuator._stopping = True
+        rig.actuator._go_safe("run stops")
+    rig.predict(1, 0.9)
+    rig.actuator.stop("run stops")
+    assert [o.on for o in rig.outputs] == [True, False]

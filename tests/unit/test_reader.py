@@ -1,3 +1,4 @@
+import json
 import os
 from dataclasses import asdict, replace
 from datetime import timedelta
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from rig.acquisition.states import FinishReason
 from rig.errors import SessionFileError
-from rig.messages import Event, Frame, Gap, Message, Output, Samples
+from rig.messages import Event, Frame, Gap, Message, Output, Prediction, PredictionStatus, Samples
+from rig.recording import layout
 from rig.recording.reader import SessionReader
 from rig.recording.summary import summary
 from tests.unit.session_example import FRAMES, example_messages, example_session, frame, samples
@@ -48,6 +50,31 @@ def test_messages_come_back_exactly_and_in_order(closed: Path) -> None:
         found = list(reader.messages())
     assert len(found) == len(sent)
     assert all(same(a, b) for a, b in zip(sent, found, strict=True))
+
+
+def test_a_file_older_than_the_status_of_answers_is_read(tmp_path: Path) -> None:
+    """Its table lacks the column; NaN is then what a decoder says while it warms up."""
+    path = tmp_path / "old.nwb"
+    messages = example_messages()
+    place = next(k for k, m in enumerate(messages) if isinstance(m, Prediction) and m.stream == "behavior")
+    unknown = replace(
+        messages[place], values=np.array(np.nan, np.float32), status=PredictionStatus.WARMING_UP
+    )
+    messages[place] = unknown
+    record(path, messages)
+    with h5py.File(path, "r+") as file:
+        tables = json.loads(file[layout.TABLES][()])
+        for table in tables:
+            if "status" in table["columns"]:
+                del file[table["columns"].pop("status")]
+        text = json.dumps(tables)
+        del file[layout.TABLES]
+        file[layout.TABLES] = text
+    with SessionReader(path) as reader:
+        status = reader.predictions("behavior").status
+        assert status.tolist() == [PredictionStatus.WARMING_UP] + [PredictionStatus.OK] * (FRAMES - 1)
+        assert set(reader.predictions("reconstruction").status.tolist()) == {PredictionStatus.OK}
+    assert summary(path)["decoders"]["behavior"]["unknown"]["warming_up"] == 1
 
 
 def test_messages_of_one_stream_are_its_own_alone(closed: Path) -> None:
