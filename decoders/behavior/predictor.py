@@ -67,6 +67,12 @@ class Predictor(Protocol):
         ...
 
 
+def check_model(name: str) -> None:
+    """Raise `DataError` for a name that is no model's."""
+    if name not in MODELS:
+        raise DataError(f"no model {name!r}; valid: {', '.join(MODELS)}")
+
+
 def fit(
     name: str, training: Sequence[Excerpt], validation: Sequence[Excerpt], options: FitOptions
 ) -> Predictor:
@@ -77,8 +83,7 @@ def fit(
     DataError
         For an unknown name, or data that the model cannot be fitted to.
     """
-    if name not in MODELS:
-        raise DataError(f"no model {name!r}; valid: {', '.join(MODELS)}")
+    check_model(name)
     module, function = MODELS[name].split(":")
     predictor: Predictor = getattr(importlib.import_module(module), function)(training, validation, options)
     return predictor

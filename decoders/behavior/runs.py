@@ -82,7 +82,8 @@ def variants(request: Request) -> dict[str, Variant]:
         found.append(Variant(ROI_GRU, ROI_GRU, None))
     if request.sweep:
         found += [Variant(at_window(request.model, s), request.model, s, own) for s in SWEEP_S]
-    return {variant.label: variant for variant in found}
+    labels = dict.fromkeys(variant.label for variant in found)
+    return {label: next(variant for variant in found if variant.label == label) for label in labels}
 
 
 def at_window(model: str, window_s: float) -> str:

@@ -4,11 +4,15 @@ import json
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import yaml
 
-from rig.errors import CheckpointError
+from rig.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from decoders.datasets.behavior import LabelRule
 
 Data = Annotated[
     list[Path], typer.Option("--data", help="Session file, or folder of recordings; may be repeated.")
@@ -34,3 +38,30 @@ def provenance(command: str, origins: list[str]) -> dict[str, str]:
 def report(content: dict[str, Any], as_json: bool) -> None:
     """Print a report on standard output: one line of JSON for scripts, indented for people."""
     sys.stdout.write(json.dumps(content, indent=None if as_json else 2) + "\n")
+
+
+def settings(given: list[str]) -> dict[str, Any]:
+    """Numbers of a model's recipe from KEY=VALUE; values as in YAML. Raises `ConfigError`."""
+    found = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {text}: valid is KEY=VALUE")
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(
+                f"--set {text}: the value cannot be read; valid is a number, word or list"
+            ) from error
+    return found
+
+
+def label_rule(
+    threshold_mm_s: float | None, smoothing_s: float | None, min_bout_s: float | None
+) -> "LabelRule | None":
+    """Rule to label running anew by, the usual numbers where None; None when all are: the data's own labels."""
+    from decoders.datasets.behavior import LabelRule
+
+    given = {"threshold_mm_s": threshold_mm_s, "smoothing_s": smoothing_s, "min_bout_s": min_bout_s}
+    changed = {name: value for name, value in given.items() if value is not None}
+    return LabelRule(**changed) if changed else None
