@@ -50,10 +50,16 @@ class LabelRule:
         speed_mm_s: NDArray[np.floating],
         at_ns: NDArray[np.int64],
     ) -> NDArray[np.bool_]:
-        """Whether the animal runs at each of the times `at_ns` (T,), from a speed (n,) sampled at `session_ns` (n,)."""
+        """Whether the animal runs at each of the times `at_ns` (T,), by a speed (n,) sampled at `session_ns` (n,).
+
+        The last speed holds until the last of the times.
+        """
         smoothing_ns, min_bout_ns = (round(s * _NS_PER_S) for s in (self.smoothing_s, self.min_bout_s))
-        values = np.asarray(speed_mm_s, np.float64)
-        return in_bouts(at_ns, find_bouts(session_ns, values, self.threshold_mm_s, smoothing_ns, min_bout_ns))
+        end_ns = max(session_ns[-1], at_ns[-1]) + 1 if len(session_ns) and len(at_ns) else 0
+        times = np.append(session_ns, end_ns)
+        speeds = np.append(np.asarray(speed_mm_s, np.float64), speed_mm_s[-1:])
+        bouts = find_bouts(times[: len(speeds)], speeds, self.threshold_mm_s, smoothing_ns, min_bout_ns)
+        return in_bouts(at_ns, bouts)
 
 
 @dataclass(frozen=True, slots=True)
