@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from rig.errors import CheckpointError
 
 FEATURES = 1280
-_NORM_EPSILON, _NORM_MOMENTUM = 1e-3, 0.01  # TensorFlow's, kept by efficientnet-pytorch
+_NORM_EPSILON, NORM_MOMENTUM = 1e-3, 0.01  # TensorFlow's, kept by efficientnet-pytorch
 _DROP_CONNECT, _DROPOUT = 0.2, 0.2
 _SQUEEZE = 4  # squeeze-and-excitation has a quarter of the block's input channels
 _STEM = 32
@@ -146,12 +146,12 @@ class _Block(nn.Module):
     def _drop_connect(self, maps: Tensor) -> Tensor:
         if not self.training or not self._drop:
             return maps
-        kept = torch.rand(len(maps), 1, 1, 1, dtype=maps.dtype, device=maps.device) >= self._drop
+        kept = torch.rand(len(maps), 1, 1, 1, device=maps.device) >= self._drop
         return maps / (1 - self._drop) * kept
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, _NORM_EPSILON, _NORM_MOMENTUM)
+    return nn.BatchNorm2d(channels, _NORM_EPSILON, NORM_MOMENTUM)
 
 
 def load_imagenet(network: EfficientNetB0, path: Path) -> Library:

@@ -24,15 +24,17 @@ def recording_key(recording: BehaviorRecording) -> str:
 
 
 def cached(
-    cache: Path,
+    cache: Path | None,
     recording: BehaviorRecording,
     name: str,
     make: Callable[[], dict[str, NDArray[np.generic]]],
 ) -> dict[str, NDArray[np.generic]]:
     """Return the arrays called `name` of a recording: from the folder `cache`, or made now and put there.
 
-    `name` must tell apart whatever else the arrays depend on.
+    Without a folder they are made. `name` must tell apart whatever else the arrays depend on.
     """
+    if cache is None:
+        return make()
     path = cache / f"{recording_key(recording)}-{name}.npz"
     if path.exists():
         with np.load(path, allow_pickle=False) as archive:
