@@ -1,6 +1,25 @@
-"""`rig explain`."""
+"""`rig explain`: which cortex a model uses. Light to import: what computes is imported when it is asked for."""
+
+import json
+import logging
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from decoders.commands.options import Data, Json, provenance, report
+from rig.errors import CheckpointError, DataError
+
+if TYPE_CHECKING:
+    from decoders.atlas import Atlas
+    from decoders.behavior.explain import MaskOptions, Model, Run
+    from decoders.datasets.behavior import BehaviorRecording
+
+_LOG = logging.getLogger(__name__)
+_REPORT, _MAPS, _AREAS, _PAGE = "importance.json", "importance.png", "areas.png", "importance.html"
 
 explain = typer.Typer(
     name="explain",
@@ -13,3 +32,164 @@ explain = typer.Typer(
 @explain.callback()
 def _group() -> None:
     """Show which cortex a decoder used."""
+
+
+@explain.command()
+def behavior(
+    data: Data,
+    models: Annotated[
+        list[Path],
+        typer.Option(help="Checkpoint, or folder that `rig evaluate behavior --out` wrote; may repeat."),
+    ],
+    layout: Annotated[
+        Literal["kobe", "sessions"], typer.Option(help="How the data are laid out.")
+    ] = "sessions",
+    atlas: Annotated[
+        Path | None, typer.Option(help="Folder of an atlas as wfield's; the built-in outline without it.")
+    ] = None,
+    landmarks: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="FILE.yaml, or bregma=COLUMN,ROW and so on, for data that do not say; may be repeated."
+        ),
+    ] = None,
+    mask_px: Annotated[
+        int | None, typer.Option(min=1, help="Size of the masks; 32 of 128 px without it.")
+    ] = None,
+    stride_px: Annotated[
+        int | None, typer.Option(min=1, help="From mask to mask; 16 of 128 px without it.")
+    ] = None,
+    shape: Annotated[Literal["square", "circle"], typer.Option(help="Shape of the masks.")] = "square",
+    areas: Annotated[bool, typer.Option(help="Also take each area away.")] = True,
+    sides: Annotated[bool, typer.Option(help="Also each area of one hemisphere.")] = True,
+    controls: Annotated[bool, typer.Option(help="Also the frame's border, and circles of one size.")] = True,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the report, pictures and a page to explore.")
+    ] = None,
+    cache: Annotated[Path, typer.Option(help="Folder for what can be used again.")] = Path(
+        ".cortexrig-cache"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Take pixels away and see how far the AUC falls on mice that the model was not trained on.
+
+    The published perturbation (Ajioka et al. 2024): squares set to zero after normalisation; then area by area.
+    """
+    from decoders.atlas import load_atlas
+    from decoders.behavior.explain import MaskOptions
+    from decoders.behavior.loading import load_models
+    from decoders.datasets.recordings import open_recordings
+    from decoders.landmarks import read_landmarks
+
+    options = MaskOptions(mask_px, stride_px, shape, areas, sides, controls)
+    placed, given = load_atlas(atlas), read_landmarks(landmarks or [])
+    _refuse_existing(out)
+    with open_recordings(data, layout) as opened:
+        recordings = [given.applied(recording) for recording in opened]
+        mice = list(dict.fromkeys(recording.mouse for recording in recordings))
+        fitted = load_models(models, mice, cache)
+        content = _explain(fitted, recordings, options, placed)
+        if out is not None:
+            _write(out, content, recordings, options, placed)
+    report(content, as_json)
+
+
+def _refuse_existing(out: Path | None) -> None:
+    """Say so before the work, not after."""
+    if out is not None and (out / _REPORT).exists():
+        raise CheckpointError(f"{out / _REPORT}: exists already; give --out another folder")
+    if out is not None and not out.parent.is_dir():
+        raise CheckpointError(f"{out}: there is no folder {out.parent}")
+
+
+def _explain(
+    models: "Sequence[Model]",
+    recordings: "Sequence[BehaviorRecording]",
+    options: "MaskOptions",
+    atlas: "Atlas",
+) -> dict[str, Any]:
+    """Perturb every model on the recordings of its mouse, and summarise."""
+    from decoders.behavior.explain import CIRCLE_RADIUS_MM
+    from decoders.behavior.ranking import summary
+
+    runs, left_out = _runs(models, recordings, options, atlas)
+    size, stride = options.grid_px(recordings[0].size_px)
+    command = "rig " + shlex.join(sys.argv[1:])
+    return {
+        **summary(runs),
+        "masks": {
+            "shape": options.shape,
+            "size_px": size,
+            "stride_px": stride,
+            "frame_px": list(recordings[0].size_px),
+            "circle_radius_mm": CIRCLE_RADIUS_MM,
+        },
+        "atlas": atlas.source if options.areas else None,
+        "placements": _placements(recordings) if options.areas else {},
+        "left_out": left_out,
+        "provenance": provenance(command, [recording.origin for recording in recordings]),
+    }
+
+
+def _runs(
+    models: "Sequence[Model]",
+    recordings: "Sequence[BehaviorRecording]",
+    options: "MaskOptions",
+    atlas: "Atlas",
+) -> "tuple[list[Run], dict[str, str]]":
+    """Every model on every recording of its mouse; recordings without an AUC are left out, with the reason."""
+    from decoders.behavior.explain import masks_of, perturb
+    from rig.terminal import bar
+
+    pairs = [(m, r) for m in models for r in recordings if m.test_mouse in (None, r.mouse)]
+    masks = {recording.session: masks_of(recording, options, atlas) for _, recording in pairs}
+    total = sum(sum(map(len, masks[recording.session].values())) for _, recording in pairs)
+    runs, left_out = [], {}
+    with bar("masks", total) as advance:
+        for model, recording in pairs:
+            if recording.running.all() or not recording.running.any():
+                what = "rest" if recording.running.any() else "running"
+                left_out[recording.session] = f"{recording.path}: no {what}, so no AUC"
+                _LOG.warning("left out: %s", left_out[recording.session])
+                continue
+            runs.append(perturb(model, recording, masks[recording.session], advance))
+    if not runs:
+        raise DataError(f"{recordings[0].path}: no recording with both running and rest is left to explain")
+    return runs, left_out
+
+
+def _placements(recordings: "Sequence[BehaviorRecording]") -> dict[str, dict[str, float]]:
+    from decoders.atlas import place
+
+    found = {recording.session: place(recording.landmarks_px, recording.path) for recording in recordings}
+    return {
+        session: {
+            "um_per_px": round(1000 * placement.mm_per_px, 2),
+            "rotation_deg": round(placement.rotation_deg, 2),
+            "residual_mm": round(placement.residual_mm, 3),
+        }
+        for session, placement in found.items()
+    }
+
+
+def _write(
+    out: Path,
+    content: dict[str, Any],
+    recordings: "Sequence[BehaviorRecording]",
+    options: "MaskOptions",
+    atlas: "Atlas",
+) -> None:
+    from decoders.behavior import overlay
+
+    first = {recording.mouse: recording for recording in reversed(recordings)}
+    pictures = [
+        overlay.picture(first[mouse], section, options, atlas) for mouse, section in content["mice"].items()
+    ]
+    out.mkdir(exist_ok=True)
+    overlay.draw_maps(pictures, out / _MAPS)
+    overlay.write_page(pictures, content, out / _PAGE)
+    if "areas" in content["mean"]:
+        title = f"{len(pictures)} mice: what the decoder loses without each area"
+        overlay.draw_areas(content["mean"]["areas"], title, out / _AREAS)
+    (out / _REPORT).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    _LOG.info("wrote %s", out)
