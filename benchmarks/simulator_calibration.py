@@ -5,10 +5,13 @@ Ajioka et al. 2024 tabulate a recurrent decoder of ROI traces for groups of ROIs
 on the area traces of one half of ten calibration mice and tested on the other half, and the other way round. No
 decoder of images takes part, and none of the mice that decoders are evaluated on.
 
-A round of calibration multiplies the strength of movement in each group by the ratio of published to simulated
-sensitivity (the normal quantile of the AUC), and the slow drift likewise until traces that keep it decode as poorly.
+A round of calibration takes the ratio of published to simulated sensitivity (the normal quantile of the AUC): activity
+that is not movement is divided by that of the limb areas, the strength of movement in every other group is multiplied
+by its own over theirs, and the slow drift is divided by that of traces which keep it.
 """
 
+import json
+import sys
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,6 +44,7 @@ SESSION_FRAMES = 18_000
 HALF_WINDOW = 15
 RUNNING_MM_S = 10.0
 RATE_HZ = 30.0
+BATCH = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +59,9 @@ class Traces:
 
 def simulate(seed: int, parameters: WidefieldParameters) -> Traces:
     """Area traces of a mouse as the published ROI decoders take them."""
-    mouse = Mouse(seed, SimulationConfig(seed=seed).run_fraction)
-    cortex = WidefieldCortex(mouse, seed, rate_hz=RATE_HZ, parameters=parameters)
     frames = SESSIONS * SESSION_FRAMES
+    mouse = Mouse(seed, SimulationConfig(seed=seed).run_fraction, frames / RATE_HZ)
+    cortex = WidefieldCortex(mouse, seed, rate_hz=RATE_HZ, parameters=parameters)
     light = cortex.area_light(0, frames)
     raw = np.stack(list(light.values()), axis=1).reshape(SESSIONS, SESSION_FRAMES, -1)
     slow = ndimage.uniform_filter1d(raw, 1000, axis=1, mode="nearest")
@@ -108,9 +112,9 @@ def trained(inputs: torch.Tensor, running: torch.Tensor, epochs: int, seed: int)
     torch.manual_seed(seed)
     model = RoiGru(inputs.shape[2])
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
-    steps = epochs * (len(inputs) // 256)
+    steps = epochs * (len(inputs) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, total_steps=steps)
-    for batch in torch.cat([torch.randperm(len(inputs)) for _ in range(epochs)]).split(256)[:steps]:
+    for batch in torch.cat([torch.randperm(len(inputs)) for _ in range(epochs)]).split(BATCH)[:steps]:
         optimiser.zero_grad()
         nn.functional.binary_cross_entropy_with_logits(model(inputs[batch]), running[batch]).backward()
         optimiser.step()
@@ -121,7 +125,7 @@ def trained(inputs: torch.Tensor, running: torch.Tensor, epochs: int, seed: int)
 def auc_by_mouse(mice: list[Traces], group: str, epochs: int, seed: int) -> list[float]:
     """AUC in each mouse of a decoder trained on the other half."""
     rng = np.random.default_rng(seed)
-    drawn = [windows(mouse, group, 3000, rng) for mouse in mice]
+    drawn = [windows(mouse, group, 2000, rng) for mouse in mice]
     half = len(mice) // 2
     results = []
     for tested, training in ((drawn[:half], drawn[half:]), (drawn[half:], drawn[:half])):
@@ -139,18 +143,19 @@ def measure(parameters: WidefieldParameters, epochs: int, seed: int) -> dict[str
 
 
 def next_round(parameters: WidefieldParameters, aucs: dict[str, float]) -> WidefieldParameters:
-    """Strengths times the ratio of published to simulated sensitivity; drift by the gap that it has to make."""
+    """Divide activity that is not movement by what the limb areas lack, and scale the other groups to them."""
     factor = {group: _sensitivity(PUBLISHED_AUC[group]) / _sensitivity(auc) for group, auc in aucs.items()}
-    groups = dict(parameters.groups)
-    strengths = {g: groups[g] * factor[g] for g in groups if g in factor}
-    strengths["other_somatosensory"], strengths["other"] = strengths["motor"], strengths["parietal"]
-    relative = tuple((group, strengths[group] / strengths["limbs"]) for group in groups)
-    drift = parameters.drift / factor["raw"]
+    strength = {g: s * factor.get(g, 1.0) / factor["limbs"] for g, s in parameters.groups}
+    strength["limbs"] = 1.0
+    strength["other"] = strength["parietal"]
+    strength["other_somatosensory"] = (strength["motor"] + strength["parietal"]) / 2
     return replace(
         parameters,
-        movement_dff=parameters.movement_dff * strengths["limbs"],
-        groups=relative,
-        drift=drift,
+        groups=tuple(strength.items()),
+        spontaneous_dff=tuple(dff / factor["limbs"] for dff in parameters.spontaneous_dff),
+        private_dff=parameters.private_dff / factor["limbs"],
+        wave_dff=parameters.wave_dff / factor["limbs"],
+        drift=parameters.drift / factor["raw"],
     )
 
 
@@ -160,7 +165,7 @@ def _sensitivity(auc: float) -> float:
 
 def main() -> None:
     """Measure the shipped parameters, or calibrate them in so many rounds first."""
-    asked = arguments(__doc__, rounds=0, epochs=6, seed=0)
+    asked = arguments(__doc__, rounds=0, epochs=8, seed=0)
     torch.set_num_threads(1)
     parameters = WidefieldParameters()
     history = []
@@ -168,6 +173,7 @@ def main() -> None:
         by_mouse = measure(parameters, asked.epochs, asked.seed)
         aucs = {group: float(np.mean(values)) for group, values in by_mouse.items()}
         history.append(_report(parameters, by_mouse))
+        print(json.dumps(history[-1]), file=sys.stderr)
         parameters = next_round(parameters, aucs) if left else parameters
     tell(asked, {"published_auc": PUBLISHED_AUC, **history[-1], "rounds_before": history[:-1]})
 
@@ -176,8 +182,10 @@ def _report(parameters: WidefieldParameters, by_mouse: dict[str, list[float]]) -
     return {
         "simulated_auc": {group: round(float(np.mean(values)), 3) for group, values in by_mouse.items()},
         "sd_over_mice": {group: round(float(np.std(values)), 3) for group, values in by_mouse.items()},
-        "movement_dff": round(parameters.movement_dff, 4),
         "groups": {group: round(strength, 3) for group, strength in parameters.groups},
+        "spontaneous_dff": [round(dff, 4) for dff in parameters.spontaneous_dff],
+        "private_dff": round(parameters.private_dff, 4),
+        "wave_dff": round(parameters.wave_dff, 4),
         "drift": round(parameters.drift, 4),
     }
 

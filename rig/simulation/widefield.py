@@ -366,7 +366,7 @@ class WidefieldCortex:
         """Fraction of light that added blood absorbs over each area, (areas, warm-up + frames)."""
         p = self.parameters
         running = self.mouse.running(self._times_s).astype(np.float32)
-        limb = np.tile([0.5 + 0.5 * max(self._strength[a.name], 0.0) for a in AREAS], 2)
+        limb = np.tile([max(self._strength[a.name], p.blood_elsewhere) for a in AREAS], 2)
         demand = p.blood_share * self._calcium_with_warm_up + p.blood_running * np.outer(limb, running)
         keep = np.exp(-p.blood_order / (p.blood_lag_s * self.rate_hz))
         for _ in range(p.blood_order):
