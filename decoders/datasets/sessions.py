@@ -162,8 +162,8 @@ def in_order(frames: FrameTable, batch: int = 64) -> Iterator[NDArray[np.generic
 
 
 def _files(given: Path) -> list[Path]:
-    if given.is_dir():
-        return sorted(given.glob("*.nwb"))
+    if given.is_dir():  # one folder a mouse is how DANDI lays data sets out
+        return sorted(given.glob("*.nwb")) or sorted(given.glob("sub-*/*.nwb"))
     if not given.exists():
         raise DataError(
             f"{given}: no such file or folder; valid are session files (*.nwb) or a folder of them"
