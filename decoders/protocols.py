@@ -52,3 +52,25 @@ class Forgetful(Protocol):
         gaps are not told; the memory then lacks a few frames.
         """
         ...
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """A decoder that can say which part of the image it uses; a decoder may leave this out.
+
+    It is given time only while no frame waits and somebody looks. Its answers must not depend on that: a replay has
+    other idle times.
+    """
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is anything to work out before the next frame."""
+        ...
+
+    def work(self) -> NDArray[np.float32] | None:
+        """Do one short piece of work (a call of the network); the map (rows, columns) when it is new.
+
+        The map covers the camera's whole image with equal tiles: drop in the probability of what the decoder says
+        when the tile is blanked, NaN where not known.
+        """
+        ...

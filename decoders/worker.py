@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decoders.continuity import Continuity
-from decoders.protocols import Forgetful, LiveDecoder
+from decoders.idle import IdleTime
+from decoders.protocols import Explaining, Forgetful, LiveDecoder
 from rig import registry
 from rig.bus import Bus, Publisher, Subscriber
 from rig.description import SessionDescription
@@ -37,6 +38,7 @@ from rig.messages import (
 
 _POLL_S = 0.2  # between checks whether to leave, and repeats of "ready"
 _FLOAT_BYTES = 4
+_MAP_BYTES = 1 << 16
 _LAST_WORDS_NS = 1_000_000_000
 _LINGER_S = 0.3  # what was sent goes when we go: readers must have had the time to take it
 
@@ -69,6 +71,8 @@ class Worker:
         self._frames = bus.subscriber(description.feed(name), self._config.queue_frames)
         self._ready = bus.publisher(f"{name}.ready", 1024)
         self._answers: Publisher | None = None
+        self._maps: Publisher | None = None
+        self._idle: IdleTime | None = None
         self._shape: tuple[int, ...] = ()
         self._index, self._skipped = 0, 0
         self._expected: int | None = 0 if generation == 0 else None  # index of the next frame, once known
@@ -82,6 +86,7 @@ class Worker:
         described = self._decoder.load(self._camera)
         self._shape = described.shape
         self._answers = self._bus.publisher(self._name, int(np.prod(described.shape)) * _FLOAT_BYTES + 1024)
+        self._make_idle_time(described)
         reason = self._follow(described)
         self._answers.send(EndOfStream(self._name, self._clock.now_ns(), reason))
         time.sleep(_LINGER_S)
@@ -95,10 +100,22 @@ class Worker:
 
     def close(self) -> None:
         """Leave the bus; safe twice."""
-        ports: tuple[Publisher | Subscriber | None, ...] = (self._frames, self._ready, self._answers)
+        ports: tuple[Publisher | Subscriber | None, ...] = (
+            self._frames,
+            self._ready,
+            self._answers,
+            self._maps,
+        )
         for port in ports:
             if port is not None:
                 port.close()
+
+    def _make_idle_time(self, described: PredictionStream) -> None:
+        """Let a decoder that can explain itself do so between frames."""
+        if described.importance and isinstance(self._decoder, Explaining):
+            stream, period_ns = described.importance_stream, round(1e9 / self._camera.rate_hz)
+            self._maps = self._bus.publisher(stream, _MAP_BYTES)
+            self._idle = IdleTime(self._decoder, self._maps, stream, self._clock, period_ns)
 
     def _follow(self, described: PredictionStream) -> str:
         """Decode frame after frame; return why it ended."""
@@ -118,6 +135,8 @@ class Worker:
 
     def _receive(self) -> Message | None:
         """Wait for a message until it is time to look whether to leave, or whether the camera has stalled."""
+        if self._idle is not None and (message := self._idle.spend(self._frames)) is not None:
+            return message
         wait_s = self._continuity.wait_s(self._clock.now_ns()) if self._watches_time else None
         return self._frames.receive(_POLL_S if wait_s is None else min(wait_s, _POLL_S))
 
@@ -174,6 +193,8 @@ class Worker:
         self._index += 1
         if self._answers is not None:
             self._answers.send(prediction)
+        if self._idle is not None:
+            self._idle.begin(frame)
 
     def _checked(self, answer: object) -> NDArray[np.float32]:
         """Return an answer as it is recorded; one of another shape than described ends this process, not the run."""

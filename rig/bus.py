@@ -142,6 +142,7 @@ class Publisher:
     """Sends one stream's messages. Used from one thread."""
 
     def __init__(self, data: Any, wake: Any, typical_bytes: int) -> None:
+        self._service = data
         self._port = (
             data.publisher_builder()
             .initial_max_slice_len(typical_bytes + 4096)
@@ -180,7 +181,12 @@ class Publisher:
         if self._port is not None:
             self._port.delete()
             self._notifier.delete()
-            self._port = None
+            self._port = self._service = None
+
+    @property
+    def followed(self) -> bool:
+        """Whether anybody follows the stream now."""
+        return self._service is not None and self._service.dynamic_config.number_of_subscribers > 0
 
 
 class Subscriber:

@@ -60,7 +60,8 @@ class SampleStream:
 class PredictionStream:
     """A decoder's output as its process describes it once its checkpoint is loaded.
 
-    `source` is the frame stream it decodes; `shape` is that of one prediction's values, () for a scalar.
+    `source` is the frame stream it decodes; `shape` is that of one prediction's values, () for a scalar. A decoder
+    with `importance` also says which part of the image it uses, on the stream `importance_stream`.
     """
 
     name: str
@@ -69,6 +70,12 @@ class PredictionStream:
     unit: str
     description: str
     provenance: dict[str, str] = field(default_factory=dict)
+    importance: bool = field(default=False, compare=False)  # of what is shown, not of what is decided
+
+    @property
+    def importance_stream(self) -> str:
+        """Name of the stream of its importance maps."""
+        return f"{self.name}.importance"
 
 
 # --- messages ------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from decoders.behavior.importance import LiveImportance
 from decoders.checkpoint import Checkpoint, load_checkpoint, resolve
 from decoders.normalise import NormaliserConfig, RunningNormaliser
 from decoders.resample import FrameResampler
@@ -33,6 +34,8 @@ class CausalBehavior:
         warm_up_s: float = Field(default=3.0, ge=0.0)
         """Answers are NaN so long, until the running normalisation knows the animal."""
         device: Literal["cpu", "cuda"] = "cpu"
+        importance: bool = True
+        """Work out in idle time, while a window shows it, which part of the image the decoder uses."""
 
     def __init__(self, name: str, config: Config) -> None:
         self._name = name
@@ -52,6 +55,8 @@ class CausalBehavior:
         self._hidden = self._no_memory
         self._known_from = self._warm_up_frames
         self._answer = np.array(np.nan, np.float32)
+        size = (checkpoint.height_px, checkpoint.width_px)
+        self._importance = LiveImportance(self._ask, *size, checkpoint.rate_hz)
         return PredictionStream(
             name=self._name,
             source=source.name,
@@ -59,6 +64,7 @@ class CausalBehavior:
             unit="probability",
             description="probability that the animal runs, from this frame and earlier ones",
             provenance={"checkpoint": str(self._path), **checkpoint.provenance},
+            importance=self._config.importance,
         )
 
     def step(self, frame: Frame) -> NDArray[np.float32]:
@@ -66,9 +72,11 @@ class CausalBehavior:
         pixels = self._resample(frame)
         if pixels is not None:
             normalised = self._normalise.step(pixels)
-            logit, self._hidden = self._engine(normalised[None, None], self._hidden)
+            before = self._hidden
+            answer, self._hidden = self._ask(normalised, before)
             if self._normalise.seen > self._known_from:
-                self._answer = np.array(probability(float(logit[0])), np.float32)
+                self._answer = np.array(answer, np.float32)
+                self._importance.follow(normalised, before, answer)
         return self._answer
 
     def forget(self) -> None:
@@ -76,6 +84,23 @@ class CausalBehavior:
         self._hidden = self._no_memory
         self._answer = np.array(np.nan, np.float32)
         self._known_from = max(self._warm_up_frames, self._normalise.seen + self._memory_frames)
+        self._importance.forget()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether the importance map can go on, see `decoders.protocols.Explaining`."""
+        return self._config.importance and self._importance.has_work
+
+    def work(self) -> NDArray[np.float32] | None:
+        """One call of the network for the importance map; the map (H, W) when it is new."""
+        return self._importance.image() if self._importance.work() else None
+
+    def _ask(
+        self, pixels: NDArray[np.float32], before: NDArray[np.float32]
+    ) -> tuple[float, NDArray[np.float32]]:
+        """Probability and state after a normalised frame; changes nothing of the decoder's own."""
+        logit, after = self._engine(pixels[None, None], before)
+        return probability(float(logit[0])), after
 
     def _make_engine(self, checkpoint: Checkpoint) -> Engine:
         if self._config.device == "cpu":

@@ -1,0 +1,68 @@
+"""The time between an answer and the next frame, given to a decoder that can use it.
+
+A frame that waits is always taken first: before each short piece of work the queue is looked at, and none is begun
+that may not be over when the next frame is due.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decoders.protocols import Explaining
+from rig.bus import Publisher, Subscriber
+from rig.messages import Frame, ImportanceMap, Message
+from rig.sync.clock import SessionClock
+
+_AVERAGED_S = 30.0  # as `decoders.behavior.importance`
+_FIRST_GUESS_NS = 1_000_000
+_MARGIN = 2  # pieces of work that must fit before the next frame
+_CALMING = 0.99  # a piece of work that took long makes careful for the next hundred or so
+
+
+class IdleTime:
+    """Spends one decoder's idle time on its importance map; nobody looks: no work.
+
+    Parameters
+    ----------
+    answers
+        Where maps are published.
+    period_ns
+        From one frame of the camera to the next.
+    """
+
+    def __init__(
+        self, decoder: Explaining, answers: Publisher, stream: str, clock: SessionClock, period_ns: int
+    ) -> None:
+        self._decoder, self._answers, self._stream = decoder, answers, stream
+        self._clock, self._period_ns = clock, period_ns
+        self._longest_ns = _FIRST_GUESS_NS
+        self._frame: Frame | None = None
+        self.calls = 0
+
+    def begin(self, frame: Frame) -> None:
+        """Take note of the frame that has just been answered."""
+        self._frame = frame if self._answers.followed else None
+
+    def spend(self, frames: Subscriber) -> Message | None:
+        """Work while there is time and something to do; return the message that came meanwhile, if one did."""
+        while self._frame is not None and self._fits(self._frame) and self._decoder.has_work:
+            message = frames.receive()
+            if message is not None:
+                return message
+            self._work(self._frame)
+        return None
+
+    def _fits(self, frame: Frame) -> bool:
+        due_ns = frame.arrival_ns + self._period_ns
+        return self._clock.now_ns() + _MARGIN * self._longest_ns < due_ns
+
+    def _work(self, frame: Frame) -> None:
+        begin_ns = self._clock.now_ns()
+        values = self._decoder.work()
+        self.calls += 1
+        took_ns = self._clock.now_ns() - begin_ns
+        self._longest_ns = max(took_ns, round(_CALMING * self._longest_ns))
+        if values is not None:
+            self._answers.send(self._map(frame, values))
+
+    def _map(self, frame: Frame, values: NDArray[np.float32]) -> ImportanceMap:
+        return ImportanceMap(self._stream, frame.index, frame.session_ns, _AVERAGED_S, values)
