@@ -20,7 +20,7 @@ ZENODO = "https://zenodo.org"
 KOBE_RECORD = "10408334"
 """Ajioka et al. 2024, doi 10.5281/zenodo.10408334."""
 _LOG = logging.getLogger(__name__)
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 16  # what is lost of a line that breaks
 _TIMEOUT_S = 30.0
 
 Advance = Callable[[int], None]
