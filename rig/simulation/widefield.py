@@ -334,7 +334,7 @@ class WidefieldCortex:
         p, rng = self.parameters, self._activity_rng(1)
         blood = self._blood(rng)
         light = self._deep_light @ (self._calcium_with_warm_up - blood)
-        light += p.drift * self._noise(rng, len(light), p.drift_s)
+        light += p.drift * (self._noise(rng, len(light), p.drift_s) + self._noise(rng, 1, p.drift_s))
         waves = p.wave_dff * self._noise(rng, p.waves, p.wave_s)
         vessels = -(p.vessel_gain - 1) * blood.mean(axis=0) - np.sqrt(2) * p.pulse_fraction * self._pulse()
         rows = np.concatenate([light, waves, vessels[None]]).astype(np.float32)

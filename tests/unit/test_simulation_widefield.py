@@ -1,5 +1,7 @@
 """The simulated widefield cortex: reproducible frames, and a signal whose truth is known."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -7,11 +9,14 @@ from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from rig.config import SimulationConfig, load_config
+from rig.dorsal_cortex import AREAS, LANDMARKS_MM
 from rig.errors import ConfigError
 from rig.simulation.mouse import Mouse
 from rig.simulation.widefield import WidefieldCortex, indicator_response, shift_canvas
 
 FRAMES = 4500
+DEMO = Path(__file__).parents[2] / "hardware_configs" / "simulated_mouse.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +141,7 @@ def test_mean_brightness_is_a_poor_decoder(
     auc = roc_auc_score(running, traces["mean"])
     with capsys.disabled():
         print(f"\nmean brightness: AUC {auc:.3f}")  # noqa: T201
-    assert auc < 0.9
+    assert auc < 0.8
 
 
 def test_areas_together_decode_running(
@@ -153,6 +158,60 @@ def test_areas_together_decode_running(
     with capsys.disabled():
         print(f"\nlinear in 48 areas: AUC {auc:.3f}")  # noqa: T201
     assert auc > 0.85
+
+
+def test_landmarks_are_where_the_anatomy_is(mouse: Mouse) -> None:
+    for seed in range(5):
+        cortex = WidefieldCortex(mouse, seed, height_px=96, width_px=128)
+        ml, ap = (place[2:-2, 2:-2] for place in cortex._places_mm)
+        for name in ("bregma", "lambda"):
+            column, row = (round(value) for value in cortex.landmarks_px()[name])
+            exact = (ml[row, column], ap[row, column])
+            np.testing.assert_allclose(exact, LANDMARKS_MM[name], atol=0.06)  # half a pixel of 0.086 mm
+
+
+def test_an_area_lies_where_the_landmarks_say(cortex: WidefieldCortex) -> None:
+    points = np.array([cortex.landmarks_px()[name] for name in ("bregma", "lambda")])
+    back = (points[1] - points[0]) / 4.2  # pixels for a mm towards the tail
+    right = np.array([-back[1], back[0]]) * -1
+    rows, columns = np.indices((128, 128))
+    area = next(area for area in AREAS if area.name == "BC")
+    mask = cortex.area_masks()["R-BC"]
+    expected = points[0] + right * area.ml_mm - back * area.ap_mm
+    centre = [np.average(columns, weights=mask), np.average(rows, weights=mask)]
+    np.testing.assert_allclose(centre, expected, atol=3)
+
+
+def test_the_demo_names_its_mouses_landmarks() -> None:
+    config = load_config(DEMO)
+    assert config.simulation is not None
+    truth = WidefieldCortex(Mouse(config.simulation.seed), config.simulation.seed).landmarks_px()
+    for name, place in config.cameras["widefield"].imaging.landmarks_px.items():
+        np.testing.assert_allclose(place, truth[name], atol=0.06)
+
+
+def test_sessions_share_the_brain_and_nothing_else(mouse: Mouse) -> None:
+    first, second = (WidefieldCortex(mouse, 3, session=session) for session in (0, 1))
+    assert first.landmarks_px() == second.landmarks_px()
+    np.testing.assert_array_equal(first.area_masks()["L-FL"], second.area_masks()["L-FL"])
+    one, other = (cortex.area_activity(0, 3000)["L-V1"] for cortex in (first, second))
+    assert np.corrcoef(one, other)[0, 1] < 0.95  # the same movement, other spontaneous activity
+    times_s = np.arange(0.0, 600.0, 0.1)
+    assert np.mean(Mouse(3).running(times_s) != Mouse(3, session=1).running(times_s)) > 0.1
+
+
+def test_mice_run_as_the_published_ones_unless_told() -> None:
+    fractions = [SimulationConfig(seed=seed).run_fraction for seed in range(100, 105)]
+    assert fractions == [0.37, 0.66, 0.65, 0.58, 0.80]
+    assert SimulationConfig(seed=100, run_fraction=0.5).run_fraction == 0.5
+
+
+def test_area_light_is_what_a_region_of_frames_shows(cortex: WidefieldCortex) -> None:
+    mask = cortex.area_masks()["R-FL"]
+    dark = cortex.parameters.offset_counts
+    shown = np.array([np.average(cortex.frame(k) - dark, weights=mask) for k in range(600)])
+    light = cortex.area_light(0, 600)["R-FL"]
+    assert np.corrcoef(shown, light)[0, 1] > 0.95
 
 
 def test_spontaneous_activity_does_not_know_of_running() -> None:
