@@ -1,25 +1,22 @@
 """Fitted run/rest models from checkpoints of any kind, and which mouse each was kept from."""
 
 import importlib
-import re
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from decoders.behavior.explain import Model
 from decoders.behavior.predictor import Predictor
-from decoders.checkpoint import Checkpoint, read_checkpoint
+from decoders.checkpoint import read_checkpoint
 from rig.errors import CheckpointError
 
 if TYPE_CHECKING:
     from decoders.behavior.baselines import Kind
 
-_LOADERS = {
-    "behavior-cnn-gru": "decoders.behavior.train:load",
-}
-"""Kind of a checkpoint to the function that loads its predictor: (path) to `Predictor`."""
+_CAUSAL = "behavior-cnn-gru"
+_PUBLISHED = ("behavior-cnn", "behavior-cnn-gru-published")
 _BASELINES: "dict[str, Kind]" = {"behavior-brightness": "brightness", "behavior-logistic": "logistic"}
-"""Baselines that look at an image; they keep normalised frames in a cache folder."""
 
 
 def load_predictor(path: Path, cache: Path) -> Predictor:
@@ -42,21 +39,22 @@ def load_predictor(path: Path, cache: Path) -> Predictor:
         from decoders.behavior.baselines import load_baseline
 
         return load_baseline(path, _BASELINES[kind], cache)
-    if kind not in _LOADERS:
-        valid = ", ".join([*_LOADERS, *_BASELINES])
-        raise CheckpointError(
-            f"{path}: holds a {kind!r} decoder, not one of images to explain; valid: {valid}"
-        )
-    module, function = _LOADERS[kind].split(":")
-    predictor: Predictor = getattr(importlib.import_module(module), function)(path)
-    return predictor
+    if kind in _PUBLISHED:
+        from decoders.behavior.published import load
+
+        return load(path, cache)
+    if kind == _CAUSAL:
+        predictor: Predictor = importlib.import_module("decoders.behavior.train").load(path)
+        return predictor
+    valid = ", ".join([_CAUSAL, *_PUBLISHED, *_BASELINES])
+    raise CheckpointError(f"{path}: holds a {kind!r} decoder, not one of images to explain; valid: {valid}")
 
 
 def load_models(given: Sequence[Path], mice: Sequence[str], cache: Path) -> list[Model]:
     """Load models from checkpoints, and from folders of them as `rig evaluate behavior --out` writes.
 
-    A model explains the mouse it was kept from: the `test_mouse` of its provenance, or the mouse that its file is
-    named after (`MOUSE.npz`, `MOUSE_valid-OTHER.npz`, `MOUSE_seed1.npz`). Any other checkpoint that is named itself explains every mouse.
+    A model explains the mouse it was kept from, by the evaluation's report or by the `test_mouse` of its own
+    provenance. Any other checkpoint that is named itself explains every mouse.
 
     Raises
     ------
@@ -71,26 +69,42 @@ def load_models(given: Sequence[Path], mice: Sequence[str], cache: Path) -> list
 
 
 def _model(path: Path, mice: Sequence[str], cache: Path, in_folder: bool) -> Model:
-    mouse = _test_mouse(path, read_checkpoint(path), mice)
-    if mouse is None and in_folder:
+    mouse = _test_mouse(path)
+    if mouse not in mice and (in_folder or mouse is not None):
+        kept_from = "no mouse that is known" if mouse is None else f"mouse {mouse}"
         raise CheckpointError(
-            f"{path}: was kept from none of the mice {', '.join(mice)}; valid are models of the schemes published and "
-            "leave-one-animal-out on these data (name the file itself to explain every mouse with it)"
+            f"{path}: was kept from {kept_from}; valid here are models kept from {', '.join(mice)}, by the report.json "
+            "of their evaluation"
         )
     return Model(path.stem, load_predictor(path, cache), mouse)
 
 
-def _test_mouse(path: Path, checkpoint: Checkpoint, mice: Sequence[str]) -> str | None:
-    told = checkpoint.provenance.get("test_mouse")
-    if told is not None:
-        return told if told in mice else None
-    named = path.stem.split("_")[0]
-    return next((mouse for mouse in mice if _file_name(mouse) == named), None)
+def _test_mouse(path: Path) -> str | None:
+    """Mouse that a checkpoint was kept from; None when neither it nor a report beside it says."""
+    told = read_checkpoint(path).provenance.get("test_mouse")
+    report = path.parent.parent / "report.json"
+    if told is not None or path.parent.name != "checkpoints" or not report.exists():
+        return told
+    evaluation = _read(report)
+    if evaluation.get("scheme") == "within-session":
+        raise CheckpointError(
+            f"{path}: was trained on other blocks of the session it was tested on; valid are models of the schemes "
+            "published and leave-one-animal-out"
+        )
+    folds = (
+        fold for fold in evaluation.get("folds", []) if f"checkpoints/{path.name}" in fold["checkpoints"]
+    )
+    return next((str(fold["test_mouse"]) for fold in folds), None)
 
 
-def _file_name(mouse: str) -> str:
-    """As the checkpoints of an evaluation are named: anything but letters, digits, full stops is a hyphen."""
-    return re.sub(r"[^\w.-]|_", "-", mouse)
+def _read(report: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(report.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{report}: cannot be read ({error}); valid is an evaluation's report"
+        ) from error
+    return content if isinstance(content, dict) else {}
 
 
 def _checkpoints(place: Path) -> list[Path]:

@@ -1,21 +1,25 @@
 """`rig explain`: which cortex a model uses. Light to import: what computes is imported when it is asked for."""
 
+import itertools
 import json
 import logging
 import shlex
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from decoders.commands.options import Data, Json, provenance, report
-from rig.errors import CheckpointError, DataError
+from decoders.commands.options import Data, Json, provenance, report, settings
+from rig.errors import CheckpointError, ConfigError, DataError
 
 if TYPE_CHECKING:
     from decoders.atlas import Atlas
     from decoders.behavior.explain import MaskOptions, Model, Run
+    from decoders.behavior.predictor import FitOptions
     from decoders.datasets.behavior import BehaviorRecording
 
 _LOG = logging.getLogger(__name__)
@@ -38,9 +42,9 @@ def _group() -> None:
 def behavior(
     data: Data,
     models: Annotated[
-        list[Path],
-        typer.Option(help="Checkpoint, or folder that `rig evaluate behavior --out` wrote; may repeat."),
-    ],
+        list[Path] | None,
+        typer.Option(help="Checkpoint, or folder that `rig evaluate behavior --out` wrote; may be repeated."),
+    ] = None,
     layout: Annotated[
         Literal["kobe", "sessions"], typer.Option(help="How the data are laid out.")
     ] = "sessions",
@@ -63,35 +67,71 @@ def behavior(
     areas: Annotated[bool, typer.Option(help="Also take each area away.")] = True,
     sides: Annotated[bool, typer.Option(help="Also each area of one hemisphere.")] = True,
     controls: Annotated[bool, typer.Option(help="Also the frame's border, and circles of one size.")] = True,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the report, pictures and a page to explore.")
+    retrain: Annotated[
+        str | None, typer.Option(help="Train this model on parts of the cortex, e.g. roi-gru or causal.")
     ] = None,
-    cache: Annotated[Path, typer.Option(help="Folder for what can be used again.")] = Path(
-        ".cortexrig-cache"
-    ),
+    part: Annotated[list[str] | None, typer.Option(help="Part to retrain on; every one without it.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data, retraining.")] = None,
+    given: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE of the recipe, retraining; may be repeated.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed, retraining.")] = 0,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where networks are retrained.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of a network, retraining.")] = 2,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for report, pictures and a page to explore.")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for normalised frames, kept; else thrown away at the end.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Take pixels away and see how far the AUC falls on mice that the model was not trained on.
 
-    The published perturbation (Ajioka et al. 2024): squares set to zero after normalisation; then area by area.
+    The published perturbation (Ajioka et al. 2024): squares set to zero after normalisation; then area by area. With
+    --retrain also what a model learns from a part of the cortex alone.
     """
     from decoders.atlas import load_atlas
     from decoders.behavior.explain import MaskOptions
-    from decoders.behavior.loading import load_models
+    from decoders.behavior.predictor import FitOptions
     from decoders.datasets.recordings import open_recordings
     from decoders.landmarks import read_landmarks
 
+    _check(models, retrain, out)
     options = MaskOptions(mask_px, stride_px, shape, areas, sides, controls)
-    placed, given = load_atlas(atlas), read_landmarks(landmarks or [])
-    _refuse_existing(out)
-    with open_recordings(data, layout) as opened:
-        recordings = [given.applied(recording) for recording in opened]
-        mice = list(dict.fromkeys(recording.mouse for recording in recordings))
-        fitted = load_models(models, mice, cache)
-        content = _explain(fitted, recordings, options, placed)
+    placed, marks = load_atlas(atlas), read_landmarks(landmarks or [])
+    with _cache(cache) as folder, open_recordings(data, layout) as opened:
+        recordings = [marks.applied(recording) for recording in opened]
+        content: dict[str, Any] = {}
+        if models:
+            content |= _explain(models, recordings, options, placed, folder)
+        if retrain is not None:
+            fitting = FitOptions(folder, seed, epochs, device, threads, settings=settings(given or []))
+            content["retraining"] = _retrain(retrain, recordings, part, fitting, placed)
+        content["provenance"] = _provenance(recordings)
         if out is not None:
             _write(out, content, recordings, options, placed)
     report(content, as_json)
+
+
+def _check(models: list[Path] | None, retrain: str | None, out: Path | None) -> None:
+    """Say what cannot work before the work, not after."""
+    from decoders.behavior.predictor import check_model
+
+    if not models and retrain is None:
+        raise ConfigError("nothing to explain; valid is --models, --retrain MODEL, or both")
+    if retrain is not None:
+        check_model(retrain)
+    _refuse_existing(out)
+
+
+@contextmanager
+def _cache(given: Path | None) -> Iterator[Path]:
+    """Folder for normalised frames: the one that was named, or one that is gone afterwards."""
+    if given is not None and given.exists() and not given.is_dir():
+        raise ConfigError(f"--cache {given}: not a folder")
+    with tempfile.TemporaryDirectory(prefix="rig-explain-") as temporary:
+        yield given or Path(temporary)
 
 
 def _refuse_existing(out: Path | None) -> None:
@@ -103,18 +143,20 @@ def _refuse_existing(out: Path | None) -> None:
 
 
 def _explain(
-    models: "Sequence[Model]",
+    models: Sequence[Path],
     recordings: "Sequence[BehaviorRecording]",
     options: "MaskOptions",
     atlas: "Atlas",
+    cache: Path,
 ) -> dict[str, Any]:
     """Perturb every model on the recordings of its mouse, and summarise."""
     from decoders.behavior.explain import CIRCLE_RADIUS_MM
+    from decoders.behavior.loading import load_models
     from decoders.behavior.ranking import summary
 
-    runs, left_out = _runs(models, recordings, options, atlas)
+    mice = list(dict.fromkeys(recording.mouse for recording in recordings))
+    runs, left_out = _runs(load_models(models, mice, cache), recordings, options, atlas)
     size, stride = options.grid_px(recordings[0].size_px)
-    command = "rig " + shlex.join(sys.argv[1:])
     return {
         **summary(runs),
         "masks": {
@@ -127,8 +169,32 @@ def _explain(
         "atlas": atlas.source if options.areas else None,
         "placements": _placements(recordings) if options.areas else {},
         "left_out": left_out,
-        "provenance": provenance(command, [recording.origin for recording in recordings]),
     }
+
+
+def _retrain(
+    model: str,
+    recordings: "Sequence[BehaviorRecording]",
+    parts: Sequence[str] | None,
+    options: "FitOptions",
+    atlas: "Atlas",
+) -> dict[str, Any]:
+    """Train on parts of the cortex; the networks draw their own progress bars."""
+    from decoders.behavior.retraining import part_names, retrain
+    from decoders.behavior.schemes import check_recordings
+
+    check_recordings(recordings)
+    chosen, fits = list(parts or part_names()), itertools.count(1)
+    total = len(chosen) * len({recording.mouse for recording in recordings})
+
+    def told(_: int) -> None:
+        _LOG.info("%s: fit %d of %d done", model, next(fits), total)
+
+    return {"model": model, "parts": retrain(model, recordings, chosen, options, atlas, told)}
+
+
+def _provenance(recordings: "Sequence[BehaviorRecording]") -> dict[str, str]:
+    return provenance("rig " + shlex.join(sys.argv[1:]), [recording.origin for recording in recordings])
 
 
 def _runs(
@@ -181,15 +247,17 @@ def _write(
 ) -> None:
     from decoders.behavior import overlay
 
-    first = {recording.mouse: recording for recording in reversed(recordings)}
-    pictures = [
-        overlay.picture(first[mouse], section, options, atlas) for mouse, section in content["mice"].items()
-    ]
     out.mkdir(exist_ok=True)
-    overlay.draw_maps(pictures, out / _MAPS)
-    overlay.write_page(pictures, content, out / _PAGE)
-    if "areas" in content["mean"]:
-        title = f"{len(pictures)} mice: what the decoder loses without each area"
-        overlay.draw_areas(content["mean"]["areas"], title, out / _AREAS)
+    if "mice" in content:
+        first = {recording.mouse: recording for recording in reversed(recordings)}
+        pictures = [
+            overlay.picture(first[mouse], section, options, atlas)
+            for mouse, section in content["mice"].items()
+        ]
+        overlay.draw_maps(pictures, out / _MAPS)
+        overlay.write_page(pictures, content, out / _PAGE)
+        if "areas" in content["mean"]:
+            title = f"What the decoder loses without each area ({len(pictures)} mice)"
+            overlay.draw_areas(content["mean"]["areas"], title, out / _AREAS)
     (out / _REPORT).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     _LOG.info("wrote %s", out)

@@ -1,0 +1,192 @@
+"""Models trained anew on parts of the cortex: what each part knows by itself, and what is lost without the limbs.
+
+After the subsets of regions in Ajioka et al. 2024 (doi 10.1371/journal.pcbi.1011074), leaving one animal out. A model
+on ROI traces gets the part's ROIs alone; a model on images gets frames in which all else is one constant, which
+normalisation makes zero.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decoders.atlas import Atlas, area_masks
+from decoders.behavior.explain import area_of
+from decoders.behavior.metrics import area_under_curve
+from decoders.behavior.predictor import FitOptions, fit
+from decoders.behavior.ranking import as_json
+from decoders.behavior.resampling import interval_over_mice
+from decoders.behavior.rois import roi_names
+from decoders.behavior.schemes import Blocks, folds
+from decoders.datasets.behavior import BehaviorRecording, FrameSource
+from rig.errors import DataError
+
+ALL, LIMBS, REST = "all", "FL&HL", "all but FL&HL"
+_ROIS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the cortex: the built-in outline's and the Allen CCF's names of its areas.
+
+    `rois` are the numbers of the published data set's ROIs, and `published_auc` what its ROI-GRU reached with them
+    (Ajioka et al. 2024, from the outputs stored with the published code).
+    """
+
+    areas: frozenset[str]
+    rois: frozenset[int]
+    published_auc: float
+
+
+def _both(first: int, last: int) -> frozenset[int]:
+    """ROIs of one hemisphere and their mirror images, 25 further on."""
+    return frozenset(roi + side for roi in range(first, last + 1) for side in (0, 25))
+
+
+_FOUR = frozenset({6, 8, 31, 33})  # forelimb and hindlimb S1: what "the other 46" leave out
+PARTS: Mapping[str, Part] = {
+    LIMBS: Part(frozenset({"FL", "HL", "SSp-ul", "SSp-ll"}), _both(6, 9), 0.966),
+    "M1&M2": Part(frozenset({"M1", "M2", "MOp", "MOs"}), _both(1, 4), 0.869),
+    "parietal&RS": Part(frozenset({"A", "RS", "VISa", "RSPagl", "RSPd", "RSPv"}), _both(14, 17), 0.776),
+    "V1&medial visual": Part(frozenset({"V1", "AM", "PM", "VISp", "VISam", "VISpm"}), _both(18, 21), 0.793),
+    "lateral visual&A1": Part(
+        frozenset({"L", "LI", "AL", "RL", "POR", "PL", "AU"})
+        | {"VISl", "VISli", "VISal", "VISrl", "VISpor", "VISpl", "AUDd", "AUDp", "AUDpo", "AUDv"},
+        _both(22, 25),
+        0.798,
+    ),
+}
+PUBLISHED_AUC = {ALL: 0.974, REST: 0.938, **{name: part.published_auc for name, part in PARTS.items()}}
+"""AUC of the published ROI-GRU by part; `REST` is that of the 46 ROIs other than 6, 8, 31 and 33."""
+
+
+def part_names() -> list[str]:
+    """Every part's name."""
+    return [ALL, *PARTS, REST]
+
+
+def retrain(
+    model: str,
+    recordings: Sequence[BehaviorRecording],
+    parts: Sequence[str],
+    options: FitOptions,
+    atlas: Atlas,
+    progress: Callable[[int], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Train `model` on each part, every mouse left out in turn, and score it on that mouse.
+
+    Parameters
+    ----------
+    model
+        One of `decoders.behavior.predictor.MODELS`; those on ROI traces get the part's ROIs.
+    recordings
+        Of two mice or more.
+    parts
+        From `part_names`.
+    options
+        How to fit.
+    atlas
+        For models on images.
+    progress
+        Called with 1 after every fit.
+
+    Returns
+    -------
+    dict
+        As JSON: part to `auc` (mean over mice with its interval), `mice` (AUC each) and `published_auc`.
+
+    Raises
+    ------
+    DataError
+        For an unknown part, or recordings whose ROIs or areas have no such names.
+    """
+    if unknown := [part for part in parts if part not in part_names()]:
+        raise DataError(f"no part {unknown[0]!r}; valid: {', '.join(part_names())}")
+    found: dict[str, Any] = {}
+    for part in parts:
+        aucs = _left_out(model, *_restricted(model, recordings, part, options, atlas), progress)
+        found[part] = {
+            "auc": as_json(
+                interval_over_mice([np.array([auc]) for auc in aucs.values() if np.isfinite(auc)])
+            ),
+            "mice": {mouse: round(auc, 5) if np.isfinite(auc) else None for mouse, auc in aucs.items()},
+            "published_auc": PUBLISHED_AUC[part],
+        }
+    return found
+
+
+def _left_out(
+    model: str, recordings: Sequence[BehaviorRecording], options: FitOptions, progress: Callable[[int], None]
+) -> dict[str, float]:
+    """AUC of every mouse by the model of all others; NaN without both running and rest."""
+    aucs = {}
+    for fold in folds(recordings, "leave-one-animal-out", model, Blocks()):
+        predictor = fit(model, fold.training, fold.validation, options)
+        answers = np.concatenate([predictor.predict(excerpt.recording) for excerpt in fold.test])
+        running = np.concatenate([excerpt.running for excerpt in fold.test])
+        known = ~np.isnan(answers)
+        aucs[fold.test_mouse] = area_under_curve(answers[known], running[known])
+        progress(1)
+    return aucs
+
+
+def _restricted(
+    model: str, recordings: Sequence[BehaviorRecording], part: str, options: FitOptions, atlas: Atlas
+) -> tuple[Sequence[BehaviorRecording], FitOptions]:
+    """Recordings and options that show a model nothing but the part."""
+    if part == ALL:
+        return recordings, options
+    if model.startswith("roi-"):
+        rois = part_rois(roi_names(recordings[0]), part)
+        if not rois:
+            raise DataError(
+                f"{recordings[0].path}: none of its ROIs belongs to {part}; valid are the published 50, or landmarks_px"
+            )
+        return recordings, replace(options, settings={**(options.settings or {}), "rois": rois})
+    return [_seen(recording, part, atlas) for recording in recordings], options
+
+
+def part_rois(names: Sequence[str], part: str) -> tuple[str, ...]:
+    """Those of a recording's ROIs that belong to a part: by area ("L-FL"), or by the published numbers 1 to 50."""
+    if part == ALL:
+        return tuple(names)
+    if part == REST:
+        limbs = part_rois(names, LIMBS)
+        left_out = set(map(str, _FOUR)) if _published(names) else set(limbs)
+        return tuple(name for name in names if name not in left_out) if limbs else ()
+    if _published(names):
+        return tuple(name for name in names if int(name) in PARTS[part].rois)
+    return tuple(name for name in names if "-" in name and area_of(name) in PARTS[part].areas)
+
+
+def _published(names: Sequence[str]) -> bool:
+    return len(names) == _ROIS and all(name.isdecimal() for name in names)
+
+
+def _seen(recording: BehaviorRecording, part: str, atlas: Atlas) -> BehaviorRecording:
+    """Return the recording with nothing but the part in its frames."""
+    sides = area_masks(recording, atlas)
+    chosen = part_rois(list(sides), part)
+    if not chosen:
+        raise DataError(f"{recording.path}: no area of {part} lies in its frames")
+    seen = np.any([sides[name] for name in chosen], axis=0)
+    return replace(recording, frames=_Within(recording.frames, seen))
+
+
+class _Within:
+    """Frames (T, H, W) with zero outside of a mask; read from the disk when asked for, as those they are made of."""
+
+    def __init__(self, frames: FrameSource, seen: NDArray[np.bool_]) -> None:
+        self._frames, self._seen = frames, seen
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(T, H, W)."""
+        return self._frames.shape
+
+    def __getitem__(self, frames: slice, /) -> NDArray[np.generic]:
+        """Frames of a contiguous slice, (n, H, W)."""
+        read = self._frames[frames]
+        return read * self._seen.astype(read.dtype)
