@@ -15,7 +15,7 @@ from rig.sync.clock import SessionClock
 _AVERAGED_S = 30.0  # as `decoders.behavior.importance`
 _FIRST_GUESS_NS = 1_000_000
 _MARGIN = 2  # pieces of work that must fit before the next frame
-_CALMING = 0.99  # a piece of work that took long makes careful for the next hundred or so
+_CALMING = 0.9  # a frame: one piece of work that took long makes careful for a few frames, not for ever
 
 
 class IdleTime:
@@ -41,6 +41,7 @@ class IdleTime:
     def begin(self, frame: Frame) -> None:
         """Take note of the frame that has just been answered."""
         self._frame = frame if self._answers.followed else None
+        self._longest_ns = round(_CALMING * self._longest_ns)
 
     def spend(self, frames: Subscriber) -> Message | None:
         """Work while there is time and something to do; return the message that came meanwhile, if one did."""
@@ -60,7 +61,7 @@ class IdleTime:
         values = self._decoder.work()
         self.calls += 1
         took_ns = self._clock.now_ns() - begin_ns
-        self._longest_ns = max(took_ns, round(_CALMING * self._longest_ns))
+        self._longest_ns = max(took_ns, self._longest_ns)
         if values is not None:
             self._answers.send(self._map(frame, values))
 

@@ -96,7 +96,9 @@ class BusBridge(QObject):
         session = self._session
         samples = [(stream.name, _QUEUE) for stream in session.samples]
         frames = [(stream.name, LATEST_ONLY) for stream in session.frames]
-        return [(STATUS, 8), *samples, *frames, *((stream.name, _QUEUE) for stream in session.predictions)]
+        maps = [(p.importance_stream, LATEST_ONLY) for p in session.predictions if p.importance]
+        predictions = [(stream.name, _QUEUE) for stream in session.predictions]
+        return [(STATUS, 8), *samples, *frames, *predictions, *maps]
 
     def _drain(self, subscriber: Subscriber) -> None:
         for _ in range(_QUEUE):  # bounded: a publisher faster than us must not keep us here

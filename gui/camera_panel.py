@@ -1,13 +1,14 @@
-"""One camera: its latest image, frame counter, rate, lost frames and contrast."""
+"""One camera: its latest image, frame counter, rate, lost frames, contrast, and what of it a decoder uses."""
 
 from PySide6.QtCore import QLocale
 from PySide6.QtGui import QDoubleValidator
 from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QLineEdit
 
+from gui.importance_overlay import ImportanceOverlay
 from gui.palette import MUTED, SEVERITY, coloured
 from gui.panel import Panel, label, picture_view, show_text
 from gui.run_status import Severity
-from gui.view_model import CameraView
+from gui.view_model import CameraView, ViewModel
 
 _LARGEST = 1e6
 
@@ -15,15 +16,18 @@ _LARGEST = 1e6
 class CameraPanel(Panel):
     """Shows a `CameraView`."""
 
-    def __init__(self, view: CameraView) -> None:
+    def __init__(self, model: ViewModel, view: CameraView) -> None:
         super().__init__(view.stream.name)
-        self._view = view
+        self._model, self._view = model, view
         self._drawn = 0
         widget, self.picture = picture_view()
         self._box = self.picture.getViewBox()
         widget.setMinimumSize(120, 100)
         self.box.addWidget(widget, 1)
         self.box.addLayout(self._contrast_row())
+        self.importance = ImportanceOverlay(self.picture) if view.explained_by else None
+        if self.importance is not None:
+            self.box.addLayout(self.importance.row)
 
     def refresh(self) -> None:
         """Draw what is new."""
@@ -31,6 +35,8 @@ class CameraPanel(Panel):
         if view.image is not None and view.updates != self._drawn:
             self._drawn = view.updates
             self._draw(view)
+        if self.importance is not None and view.image is not None:
+            self.importance.show(view.importance_now(self._model.now_ns), view.image.shape)
         show_text(self.figures, _figures(view))
 
     def _draw(self, view: CameraView) -> None:

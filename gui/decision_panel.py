@@ -9,9 +9,10 @@ from gui.run_status import OutputStatus, Severity
 from gui.running_decision import truth_steps
 from gui.traces import steady_range
 from gui.view_model import DecisionView, ViewModel
+from rig.messages import PredictionStatus
 
 _TRUTH_ALPHA = 90
-_EXPLANATION = """decoded value now
+_EXPLANATION = """decoded value now, or why it is not known
 agreement: share of the decoded values shown that lie on the same side of 0.5 as the truth
 outputs, with the number of commands they were sent"""
 _DASH = {"on": Qt.PenStyle.DashLine, "off": Qt.PenStyle.DotLine}
@@ -58,13 +59,19 @@ class DecisionPanel(Panel):
 
     def _figures(self) -> str:
         latest, agreement = self._view.decision.trace.latest, self._view.decision.agreement()
-        parts = [f"{latest:.2f}" if latest == latest else "warming up"]
+        parts = [f"{latest:.2f}" if latest == latest else unknown_text(self._view.decision.status)]
         if agreement == agreement:
             parts.append(f"agreement {100 * agreement:.0f} %")
         status = self._model.status
         outputs = status.outputs if status else {}
         parts += [_output(name, outputs[name]) for name in self._view.outputs if name in outputs]
         return " &nbsp; ".join(parts)
+
+
+def unknown_text(status: int) -> str:
+    """Why there is no answer; in a warning's colour when something is wrong."""
+    words = PredictionStatus(status).words
+    return words if status == PredictionStatus.WARMING_UP else coloured(words, SEVERITY[Severity.WARNING])
 
 
 def _output(name: str, status: OutputStatus) -> str:

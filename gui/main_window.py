@@ -61,7 +61,7 @@ class MainWindow(QMainWindow):
         self.setMinimumSize(*_SMALLEST)
         self.resize(*_SIZE)
         self.banner = StateBanner(model)
-        self.cameras = [CameraPanel(view) for view in model.cameras.values()]
+        self.cameras = [CameraPanel(model, view) for view in model.cameras.values()]
         self.traces = [
             TracePanel(model, view, _TRACE_COLOURS[k % len(_TRACE_COLOURS)])
             for k, (_, view) in enumerate(model.signals)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gui.contrast import bin_frame
 from rig.config import StimulusConfig
-from rig.messages import Prediction, Samples, SampleStream
+from rig.messages import Prediction, PredictionStatus, Samples, SampleStream
 
 Picture = NDArray[np.float32]
 _STALE_NS = 1_000_000_000
@@ -78,11 +78,12 @@ class VideoCorrelation:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One reconstruction and what was on the screen at that time, both in grey levels."""
+    """One reconstruction and what was on the screen at that time, both in grey levels, and whether it is known."""
 
     session_ns: int
     shown: Picture | None
     reconstructed: Picture | None
+    status: int = PredictionStatus.WARMING_UP
 
 
 class ReconstructionMatch:
@@ -120,7 +121,7 @@ class ReconstructionMatch:
         if not np.isfinite(prediction.values).any():
             picture = None
         shown = self.track.at(at_ns) if self.track else None
-        self.pair = Pair(at_ns, shown, picture)
+        self.pair = Pair(at_ns, shown, picture, prediction.status)
         if shown is not None and picture is not None:
             same_size = bin_frame(shown, max(picture.shape))
             if same_size.shape == picture.shape:

@@ -5,6 +5,7 @@ import pyqtgraph as pg
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout
 
+from gui.decision_panel import unknown_text
 from gui.panel import Panel, label, picture_view, show_text
 from gui.reconstruction_match import Picture, ReconstructionMatch
 from gui.view_model import ViewModel
@@ -36,7 +37,8 @@ class ReconstructionPanel(Panel):
         no_stimulus = "stimulus unknown" if self._match.track is None else "nothing shown"
         show_text(self.shown_caption, "shown to the animal" if pair.shown is not None else no_stimulus)
         decoded = pair.reconstructed is not None
-        show_text(self.reconstructed_caption, "read back from its neurons" if decoded else "warming up")
+        caption = "read back from its neurons" if decoded else unknown_text(pair.status)
+        show_text(self.reconstructed_caption, caption)
         show_text(self.figures, self._figures())
 
     def _add_picture(self) -> tuple[pg.ImageItem, QLabel]:

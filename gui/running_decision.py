@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from gui.traces import Trace
 from rig.bouts import Bout, BoutDetector, in_bouts
 from rig.config import RunningConfig
-from rig.messages import Prediction
+from rig.messages import Prediction, PredictionStatus
 
 _NS_PER_MS = 1_000_000
 
@@ -60,6 +60,7 @@ class Decision:
     def __init__(self, window_ns: int, truth: RunningTruth | None) -> None:
         self.trace = Trace(window_ns)
         self.truth = truth
+        self.status: int = PredictionStatus.WARMING_UP
         self._generation = 0
 
     def take(self, prediction: Prediction) -> None:
@@ -68,6 +69,7 @@ class Decision:
         if prediction.generation != self._generation:
             self._generation = prediction.generation
             self.trace.break_line(at_ns)
+        self.status = prediction.status
         self.trace.append(np.array([at_ns]), np.asarray(prediction.values, np.float64).reshape(1))
 
     def agreement(self) -> float:

@@ -17,17 +17,28 @@ from gui.running_decision import Decision, RunningTruth
 from gui.traces import Trace
 from rig.acquisition.states import COMMANDS, STATUS, RunState
 from rig.description import SessionDescription
-from rig.messages import Event, Frame, FrameStream, Gap, Message, Prediction, PredictionStream, Samples
+from rig.messages import (
+    Event,
+    Frame,
+    FrameStream,
+    Gap,
+    ImportanceMap,
+    Message,
+    Prediction,
+    PredictionStream,
+    Samples,
+)
 
 HOLD_S = 1.0
 NOTE_CHARACTERS = 1000
 TRACED = {"running_speed": ("running speed", 20.0, 0), "diameter": ("pupil diameter", 0.0, 2)}
 """Columns worth a plot: title, the least that its axis spans (a mouse at rest is no drama), decimals."""
 _PROBABILITY = "probability"
+_MAP_STALE_NS = 3_000_000_000
 
 
 class CameraView:
-    """One camera: its latest image, already binned, and how many frames it lost."""
+    """One camera: its latest image, already binned, how many frames it lost, and what of it a decoder uses."""
 
     def __init__(self, stream: FrameStream) -> None:
         self.stream = stream
@@ -37,6 +48,13 @@ class CameraView:
         self.lost = 0
         self.rate_hz = math.nan
         self.updates = 0
+        self.explained_by: str | None = None
+        self.importance: ImportanceMap | None = None
+
+    def importance_now(self, now_ns: int) -> ImportanceMap | None:
+        """What the decoder uses, None when that was not renewed lately: the camera or the decoder stands still."""
+        known = self.importance
+        return known if known is not None and now_ns - known.session_ns <= _MAP_STALE_NS else None
 
     def take(self, frame: Frame) -> None:
         """Show a frame from now on."""
@@ -115,6 +133,7 @@ class ViewModel:
         self.truth = RunningTruth(running, self._window_ns) if running else None
         self.stimulus = self._stimulus(movies)
         self.decisions = {s.name: self._decision(s) for s in session.predictions if s.shape in ((), (1,))}
+        self._explaining = self._connect_maps()
         self.reconstructions = {
             s.name: self._reconstruction(s) for s in session.predictions if len(s.shape) == 2
         }
@@ -137,6 +156,8 @@ class ViewModel:
             self._take_samples(message)
         elif isinstance(message, Prediction):
             self._take_prediction(message)
+        elif isinstance(message, ImportanceMap) and message.stream in self._explaining:
+            self._explaining[message.stream].importance = message
         elif isinstance(message, Gap):
             self._take_gap(message)
         elif isinstance(message, Event) and message.stream == STATUS:
@@ -249,6 +270,15 @@ class ViewModel:
             for k, name in enumerate(stream.columns)
             if name == column
         ]
+
+    def _connect_maps(self) -> dict[str, CameraView]:
+        """Which camera each stream of importance maps belongs to."""
+        connected = {}
+        for stream in self.session.predictions:
+            if stream.importance and stream.source in self.cameras:
+                connected[stream.importance_stream] = self.cameras[stream.source]
+                self.cameras[stream.source].explained_by = stream.name
+        return connected
 
     def _stimulus(self, movies: NDArray[np.uint8] | None) -> StimulusTrack | None:
         config = self.session.config.stimulus
