@@ -7,7 +7,6 @@ import csv
 import itertools
 import logging
 import re
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,33 +33,26 @@ _LISTED = 5  # sessions named in a message at most
 
 
 @dataclass(frozen=True, slots=True)
-class _Session:
-    """One row of the table and its files."""
+class KobeSession:
+    """One row of the table and its files; `others` are more MATLAB files of its name, one may hold ROI traces."""
 
     name: str
     mouse: str
     frames: Path
     behavior: Path
-    others: tuple[Path, ...]  # more MATLAB files of the same name: one of them may hold ROI traces
+    others: tuple[Path, ...]
 
 
-def behavior_recordings(
-    folder: Path, rule: LabelRule | None, options: ReadingOptions, stack: ExitStack
-) -> Iterator[BehaviorRecording]:
-    """Recordings of the published layout in `folder`, or in folders below it; `stack` closes their files.
+def behavior_recording(
+    session: KobeSession, rule: LabelRule | None, options: ReadingOptions, stack: ExitStack
+) -> BehaviorRecording:
+    """Read one session; `stack` closes its frames.
 
     Raises
     ------
     DataError
-        When nothing is there, or a file is damaged or contradicts another.
+        When a file is damaged or contradicts another.
     """
-    for session in _sessions(folder):
-        yield _recording(session, rule, options, stack)
-
-
-def _recording(
-    session: _Session, rule: LabelRule | None, options: ReadingOptions, stack: ExitStack
-) -> BehaviorRecording:
     behavior = matrices(session.behavior, (_RUNNING, _SPEED, _ROIS))
     frames = stack.enter_context(tiff_frames(session.frames))
     speed = _row(behavior, _SPEED, session.behavior) * MM_S[options.speed_unit or "cm/s"]
@@ -99,7 +91,7 @@ def _row(behavior: dict[str, NDArray[np.float64]], name: str, path: Path) -> NDA
 
 
 def _roi_traces(
-    session: _Session, behavior: dict[str, NDArray[np.float64]], frames: int
+    session: KobeSession, behavior: dict[str, NDArray[np.float64]], frames: int
 ) -> NDArray[np.float32] | None:
     """Traces (T, ROIs) from the behaviour file, or from another of the session's files, or None."""
     elsewhere = ((path, matrices(path, (_ROIS,))) for path in session.others)
@@ -109,11 +101,19 @@ def _roi_traces(
         return None
     if traces.ndim != 2 or traces.shape[1] != frames:
         raise DataError(f"{path}: {_ROIS} is {traces.shape}; valid is (ROIs, {frames}), one value a frame")
+    if not np.isfinite(traces).all():
+        raise DataError(f"{path}: {_ROIS} holds NaN; valid are numbers")
     return np.ascontiguousarray(traces.T, np.float32)
 
 
-def _sessions(folder: Path) -> list[_Session]:
-    """Sessions of the table whose files are there; says which are not."""
+def kobe_sessions(folder: Path) -> list[KobeSession]:
+    """Sessions of the table in `folder`, or in a folder below it, whose files are there; says which are not.
+
+    Raises
+    ------
+    DataError
+        When there is no session, or the table is wrong.
+    """
     files = _files(folder)
     mice = _mice(folder, files)
     others = _others(list(mice), files)
@@ -140,12 +140,12 @@ def _files(folder: Path) -> dict[str, Path]:
     return {path.name: path for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def _session(name: str, mouse: str, files: dict[str, Path], others: list[Path]) -> _Session | None:
+def _session(name: str, mouse: str, files: dict[str, Path], others: list[Path]) -> KobeSession | None:
     frames = files.get(f"{name}.tif") or files.get(f"{name}.tiff")
     behavior = files.get(name + _BEHAVIOR)
     if frames is None or behavior is None:
         return None
-    return _Session(name, mouse, frames, behavior, tuple(others))
+    return KobeSession(name, mouse, frames, behavior, tuple(others))
 
 
 def _others(names: list[str], files: dict[str, Path]) -> dict[str, list[Path]]:

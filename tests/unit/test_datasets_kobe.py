@@ -98,6 +98,11 @@ def test_roi_traces_of_another_length(folder):
     assert f"dat_roi is (50, {FRAMES - 1}); valid is (ROIs, {FRAMES})" in refused(folder)
 
 
+def test_roi_traces_that_are_no_numbers(folder):
+    write_session(folder, "a", dat_roi=np.full((50, FRAMES), np.nan))
+    assert "a_behavior.mat: dat_roi holds NaN" in refused(folder)
+
+
 def test_matlab_7_3(folder):
     path = folder / BEHAVIOR / "a_behavior.mat"
     runs = np.arange(FRAMES) % 2
