@@ -4,7 +4,7 @@ import json
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 import yaml
@@ -18,6 +18,16 @@ Data = Annotated[
     list[Path], typer.Option("--data", help="Session file, or folder of recordings; may be repeated.")
 ]
 Out = Annotated[Path, typer.Option("--out", help="Checkpoint to write; never overwritten.")]
+Series = Annotated[
+    str | None, typer.Option("--series", help="One-photon series in other programs' NWB files, name or path.")
+]
+Speed = Annotated[
+    str | None, typer.Option("--speed", help="Running speed in other programs' NWB files, name or path.")
+]
+SpeedUnit = Annotated[
+    Literal["m/s", "cm/s", "mm/s"] | None,
+    typer.Option("--speed-unit", help="Unit of the speed, if not as stated; layout kobe: cm/s."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")]
 
 
