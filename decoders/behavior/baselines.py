@@ -6,10 +6,10 @@ All four are a weighted sum of features over the window and one offset, so that 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,9 @@ WINDOW_S = 0.17
 WARM_UP_S = 3.0  # the running normalisation does not know the animal yet: neither fitted to nor answered
 COMPONENTS = 50
 _PCA_FRAMES = 4000
-_FIT_FRAMES = 30_000  # fitted to at most so many, drawn at random: more change nothing but the time it takes
+_FIT_FRAMES = 20_000  # fitted to at most so many, drawn at random: neighbours are much alike
+_CHOICE_FRAMES = 5000  # of them, to choose the strength with
+_STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 _STD_S = 60.0  # time constant of the ROIs' running mean and standard deviation, as for the pixels
 
 
@@ -64,7 +66,11 @@ class LinearBaseline:
     ) -> NDArray[np.float32]:
         """Probability of running, (T,); NaN during the first 3 s."""
         features = _features(self.kind, recording, self.cache, self.pixels, occluded)
-        window = len(self.weights)
+        window, width = self.weights.shape
+        if features.shape[1] != width:
+            raise DataError(
+                f"{recording.path}: {features.shape[1]} features; valid for this {self.kind} model: {width}"
+            )
         logit = np.full(len(recording), self.offset)
         for back in range(window):
             logit[back:] += features[: len(features) - back] @ self.weights[window - 1 - back]
@@ -117,10 +123,14 @@ def fit_logistic(
     pixels = _components(training, options)
     window = window_frames(options, training[0].recording.rate_hz)
     features, chosen = _gathered("logistic", training, options, pixels, window)
-    scale = _scale(features)
-    model = LogisticRegression(C=1.0, tol=1e-3, max_iter=2000).fit(
-        features / scale, _labels(training)[chosen]
-    )
+    scale, labels = _scale(features), _labels(training)[chosen]
+    features /= scale
+
+    def machine(strength: float) -> LogisticRegression:
+        return LogisticRegression(C=strength, tol=1e-3, max_iter=2000)
+
+    strength, _, _ = _left_out(machine, features, labels, _parts(training)[chosen], options.seed)
+    model = machine(strength).fit(features, labels)
     weights = (model.coef_[0] / scale).reshape(window, -1)
     return _baseline("logistic", training, options, weights, float(model.intercept_[0]), pixels)
 
@@ -130,27 +140,57 @@ def fit_svm(
 ) -> LinearBaseline:
     """Linear SVM on the running z-scores of the ROI traces in the window, made a probability by Platt's method.
 
-    Platt's sigmoid (Platt 1999) is fitted to decisions on excerpts, or thirds of the only one, left out in turn.
+    Platt's sigmoid (Platt 1999) is fitted to decisions on parts of the training data left out in turn.
     """
-    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.linear_model import LogisticRegression
     from sklearn.svm import LinearSVC
 
     window = window_frames(options, training[0].recording.rate_hz)
     features, chosen = _gathered("svm", training, options, _no_pixels(), window)
     scale, labels = _scale(features), _labels(training)[chosen]
-    parts = _parts(training)[chosen]
-    splits = [(np.flatnonzero(parts != k), np.flatnonzero(parts == k)) for k in np.unique(parts)]
-    machine = LinearSVC(C=0.01, dual=False, tol=1e-3, max_iter=5000, random_state=options.seed)
-    model = CalibratedClassifierCV(machine, method="sigmoid", cv=splits, ensemble=False)
-    model.fit(features / scale, labels)
-    fitted = model.calibrated_classifiers_[0]
-    slope, shift = (
-        fitted.calibrators[0].a_,
-        fitted.calibrators[0].b_,
-    )  # p = 1 / (1 + exp(slope * decision + shift))
-    weights = -slope * (fitted.estimator.coef_[0] / scale).reshape(window, -1)
-    offset = -slope * float(fitted.estimator.intercept_[0]) - shift
-    return _baseline("svm", training, options, weights, offset)
+    features /= scale
+
+    def machine(strength: float) -> LinearSVC:
+        return LinearSVC(C=strength, dual=False, tol=1e-3, max_iter=5000, random_state=options.seed)
+
+    strength, decision, truth = _left_out(machine, features, labels, _parts(training)[chosen], options.seed)
+    model = machine(strength).fit(features, labels)
+    slope, shift = 1.0, 0.0
+    if truth.any() and not truth.all():
+        sigmoid = LogisticRegression(C=1e3).fit(decision[:, None], truth)
+        slope, shift = float(sigmoid.coef_[0, 0]), float(sigmoid.intercept_[0])
+    weights = slope * (model.coef_[0] / scale).reshape(window, -1)
+    return _baseline("svm", training, options, weights, slope * float(model.intercept_[0]) + shift)
+
+
+def _left_out(
+    machine: Callable[[float], Any],
+    features: NDArray[np.float32],
+    labels: NDArray[np.bool_],
+    parts: NDArray[np.int64],
+    seed: int,
+) -> tuple[float, NDArray[np.float64], NDArray[np.bool_]]:
+    """Choose how much a linear machine may follow its data: the best mean AUC over parts left out in turn.
+
+    Returns the strength (sklearn's C), and its decisions on all left-out parts beside the truth.
+    """
+    drawn = np.random.default_rng(seed).permutation(len(labels))[:_CHOICE_FRAMES]
+    features, labels, parts = features[drawn], labels[drawn], parts[drawn]
+    folds = [parts == part for part in np.unique(parts)]
+    folds = [out for out in folds if 0 < labels[~out].sum() < (~out).sum()]
+    best = (-1.0, _STRENGTHS[0], np.zeros(0), np.zeros(0, np.bool_))
+    for strength in _STRENGTHS if folds else ():
+        told = [
+            machine(strength).fit(features[~out], labels[~out]).decision_function(features[out])
+            for out in folds
+        ]
+        aucs = [area_under_curve(one, labels[out]) for one, out in zip(told, folds, strict=True)]
+        known = [auc for auc in aucs if np.isfinite(auc)]
+        mean = float(np.mean(known)) if known else 0.0
+        if mean > best[0]:
+            truth = np.concatenate([labels[out] for out in folds])
+            best = (mean, strength, np.concatenate(told), truth)
+    return best[1:]
 
 
 def window_frames(options: FitOptions, rate_hz: float) -> int:
@@ -280,9 +320,15 @@ def _gathered(
         raise DataError(f"{training[0].recording.path}: nothing is left after the first {WARM_UP_S:g} s")
     rng = np.random.default_rng(options.seed)
     chosen = np.sort(rng.choice(usable, min(_FIT_FRAMES, len(usable)), replace=False))
-    rows, first = [], 0
+    rows: list[NDArray[np.float32]] = []
+    first = 0
     for excerpt in training:
         features = _features(kind, excerpt.recording, options.cache, pixels)
+        if rows and rows[0].shape[1] != features.shape[1] * window:
+            raise DataError(
+                f"{excerpt.recording.path}: {features.shape[1]} ROI traces, {rows[0].shape[1] // window} in the"
+                " recordings before; valid is one number"
+            )
         own = chosen[(chosen >= first) & (chosen < first + len(excerpt))] - first + excerpt.start
         rows.append(features[own[:, None] + np.arange(1 - window, 1)].reshape(len(own), -1))
         first += len(excerpt)

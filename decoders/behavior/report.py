@@ -20,6 +20,7 @@ _COLUMNS = {
     "accuracy_own_majority": "own majority",
     "run_fraction": "runs",
 }
+_BRIEF = ("auc", "accuracy", "brier", "calibration_error")  # what a terminal of 80 columns has room for
 _CAPTIONS = {
     "Area under the ROC curve by mouse": "Bar: 95 % interval over blocks of 10 s. Grey: 95 % of AUCs with labels"
     " shifted in time (chance).",
@@ -51,12 +52,13 @@ def write_page(evaluation: Evaluation, report: Json, path: Path) -> None:
 def table(report: Json) -> Table:
     """Figures by mouse, their mean, and the models beside, for the terminal."""
     shown = Table(title=f"{report['model']}, {report['scheme']}, {report['provenance']['data']} data")
-    for heading in ("", *_COLUMNS.values(), "delay, ms", "false alarms per min"):
-        shown.add_column(heading, justify="right" if heading else "left")
+    shown.add_column("", no_wrap=True)
+    for heading in (*(_COLUMNS[column] for column in _BRIEF), "delay, ms", "false alarms/min"):
+        shown.add_column(heading, justify="right")
     for name, figures in _rows(report).items():
         onsets = figures["onsets"]
         last = delay(onsets), number(onsets["false_alarms_per_min"], 2)
-        shown.add_row(name, *(number(figures[column]) for column in _COLUMNS), *last)
+        shown.add_row(name, *(number(figures[column]) for column in _BRIEF), *last)
     return shown
 
 

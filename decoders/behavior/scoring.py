@@ -29,7 +29,6 @@ _FIGURES = (
     "accuracy_own_majority",
     "run_fraction",
 )
-_DELAY_FIGURES = ("median_ms", "false_alarms_per_min")
 _DIGITS = 6
 _CURVE_POINTS = 60
 
@@ -41,7 +40,7 @@ def summary(evaluation: Evaluation, rule: OnsetRule) -> Json:
     baselines: dict[str, Json] = {kind: _brief(runs[kind], rule) for kind in KINDS}
     other = {label: _brief(runs[label], rule) for label in _others(evaluation)}
     best = max((figures["auc"] or 0.0 for figures in baselines.values()), default=0.0)
-    mean = _mean(mice, runs[model])
+    mean = _mean(mice, runs[model], rule)
     return {
         "mice": mice,
         "mean": mean,
@@ -77,7 +76,7 @@ def _brief(runs: Sequence[Run], rule: OnsetRule) -> Json:
         mouse: {**_figures(own), "onsets": _onsets(own, rule, curve=False)}
         for mouse, own in _by_mouse(runs).items()
     }
-    return {**_means(mice), "mice": mice}
+    return {**_means(mice, runs, rule), "mice": mice}
 
 
 def _figures(runs: Sequence[Run]) -> Json:
@@ -195,9 +194,9 @@ def _null(runs: Sequence[Run]) -> Json:
     return {"auc": _plain(null.mean), "range": [low, high], "p": _plain(null.p), "shifts": null.shifts}
 
 
-def _mean(mice: Mapping[str, Json], runs: Sequence[Run]) -> Json:
-    """Mean over mice, with a t interval of the AUC, and delays and false alarms likewise."""
-    found = _means(mice)
+def _mean(mice: Mapping[str, Json], runs: Sequence[Run], rule: OnsetRule) -> Json:
+    """Mean over mice, with a t interval of the AUC."""
+    found = _means(mice, runs, rule)
     samples = [
         mean_samples([one["auc"] for one in (block_samples(run.answers) for run in own) if one] or [_NOTHING])
         for own in _by_mouse(runs).values()
@@ -212,14 +211,13 @@ def _mean(mice: Mapping[str, Json], runs: Sequence[Run]) -> Json:
 _NOTHING = np.full(2, np.nan)
 
 
-def _means(mice: Mapping[str, Json]) -> Json:
+def _means(mice: Mapping[str, Json], runs: Sequence[Run], rule: OnsetRule) -> Json:
+    """Means over the mice that have a figure; onsets and rest are those of all runs together."""
     found: Json = {name: _over_known([mouse[name] for mouse in mice.values()]) for name in _FIGURES}
     aucs = [mouse["auc"] for mouse in mice.values() if mouse["auc"] is not None]
     found["auc_sd"] = _plain(float(np.std(aucs))) if aucs else None
     found["without_auc"] = [name for name, mouse in mice.items() if mouse["auc"] is None]
-    onsets = [mouse["onsets"] for mouse in mice.values()]
-    found["onsets"] = {name: _over_known([one[name] for one in onsets]) for name in _DELAY_FIGURES}
-    found["onsets"]["median_of_medians_ms"] = _median([one["median_ms"] for one in onsets])
+    found["onsets"] = _onsets(runs, rule, curve=False)
     found["reasons"] = {name: "no mouse has it" for name in _FIGURES if found[name] is None}
     return found
 
@@ -303,11 +301,6 @@ def _over(values: Sequence[float]) -> float | None:
 def _over_known(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return _plain(float(np.mean(known))) if known else None
-
-
-def _median(values: Sequence[float | None]) -> float | None:
-    """Median over mice; a mouse that missed most onsets counts as slower than all others."""
-    return _plain(float(np.median([np.inf if value is None else value for value in values])))
 
 
 def _plain(value: float) -> float | None:
