@@ -20,7 +20,7 @@ AREA_GROUPS: dict[str, tuple[str, ...]] = {
 }
 
 # Strength of movement relative to the limb areas. The first five are calibrated; chosen: the other
-# somatosensory areas as motor cortex, their neighbour, and the rest as parietal cortex.
+# somatosensory areas half way between motor and parietal cortex, the rest as parietal cortex.
 GROUP_MOVEMENT: dict[str, float] = {
     "limbs": 1.0,
     "motor": 0.292,

@@ -20,7 +20,7 @@ def test_simulated_sessions_are_complete_and_train_a_decoder(tmp_path: Path) -> 
     assert rig_json("verify", made["sessions"][0])["complete"]
     with SessionReader(Path(made["sessions"][0])) as reader:
         treadmill = reader.samples("treadmill")
-        truth = Mouse(11, 0.65).running_speed_mm_s(treadmill.session_ns / 1e9)
+        truth = Mouse(11, 0.65, 60.0).running_speed_mm_s(treadmill.session_ns / 1e9)
         np.testing.assert_allclose(treadmill.values[:, 1], truth, atol=1e-6)
         assert len(reader.frames("widefield").index) == 900
     trained = rig_json("train", "behavior", "--data", folder, "--out", checkpoint, "--epochs", 1)
