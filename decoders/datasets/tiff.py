@@ -79,6 +79,7 @@ def tiff_frames(path: Path) -> Iterator[FrameSource]:
         _check(path, file)
         series = file.series[0]
         if series.dataoffset is None:
+            _refuse_unknown_compression(path, file)
             yield PagedFrames(path, file)
         else:
             dtype = np.dtype(file.byteorder + np.dtype(series.dtype).char)
@@ -133,6 +134,18 @@ def _check(path: Path, file: tifffile.TiffFile) -> None:
     end = _end(file)
     if end > size:
         raise _cut_short(path, f"{size} bytes of at least {end} are left")
+
+
+def _refuse_unknown_compression(path: Path, file: tifffile.TiffFile) -> None:
+    try:
+        file.asarray(key=0)
+    except _DAMAGED as error:
+        if "imagecodecs" not in str(error):
+            raise _cut_short(path, f"page 0 cannot be read: {_reason(error)}") from error
+        raise DataError(
+            f"{path}: its compression needs the package imagecodecs ({_reason(error)}); "
+            "install it, or save the stack uncompressed"
+        ) from error
 
 
 def _end(file: tifffile.TiffFile) -> int:

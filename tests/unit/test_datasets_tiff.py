@@ -111,3 +111,13 @@ def test_pages_of_different_sizes_are_refused(tmp_path):
 def test_no_file(tmp_path):
     with pytest.raises(DataError, match=r"gone\.tif"), tiff_frames(tmp_path / "gone.tif"):
         pass
+
+
+def test_a_compression_that_cannot_be_read_here(tmp_path):
+    """JPEG XR, as the tag says; the pages are never decoded by it."""
+    tifffile.imwrite(tmp_path / "x.tif", STACK, compression="zlib")
+    with tifffile.TiffFile(tmp_path / "x.tif", mode="r+b") as file:
+        for page in file.pages:
+            page.tags["Compression"].overwrite(22610)
+    with pytest.raises(DataError, match="imagecodecs|cannot be read"), tiff_frames(tmp_path / "x.tif"):
+        pass
