@@ -4,7 +4,9 @@ import json
 import signal
 import subprocess
 import sys
+import time
 import uuid
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +14,16 @@ import pytest
 from rig.bus import Bus
 from rig.config import parse_config
 from rig.description import SessionDescription
-from rig.messages import EndOfStream, Event, Frame, FrameStream, Gap, Prediction
+from rig.messages import (
+    EndOfStream,
+    Event,
+    Frame,
+    FrameStream,
+    Gap,
+    ImportanceMap,
+    Prediction,
+    PredictionStatus,
+)
 from rig.sync.clock import SessionClock
 
 RIG = """
@@ -69,6 +80,13 @@ class Session:
         assert None not in messages
         return messages
 
+    def receive_last(self):
+        """The next message that does not say that no frame came."""
+        (message,) = self.receive(1)
+        while isinstance(message, Prediction) and not message.answers_frame:
+            (message,) = self.receive(1)
+        return message
+
     def close(self):
         for process in self.processes:
             process.kill()
@@ -92,9 +110,9 @@ def decode_all(session, generation):
     assert session.until_ready().kind == "ready"
     for index in range(len(FRAMES)):
         session.send(index)
-    answers = session.receive(len(FRAMES))
+    answers = answers_to_frames(session, len(FRAMES))
     session.camera.send(EndOfStream("widefield", 0, "the end"))
-    (last,) = session.receive(1)
+    last = session.receive_last()
     assert (last.stream, last.reason) == ("behavior", "the end")
     process = session.processes[-1]
     assert (process.wait(WAIT_S), process.stderr.read()) == (0, "")
@@ -146,7 +164,91 @@ def test_frames_it_never_saw_are_counted_and_known_gaps_are_not(session):
     session.send(7)
     session.camera.send(Gap("widefield", 10, 11, 0, "lost by the camera"))  # 8 and 9 never came
     session.send(12)
-    assert [(a.source_index, a.skipped) for a in session.receive(4)] == [(0, 0), (3, 2), (7, 0), (12, 2)]
+    assert [(a.source_index, a.skipped) for a in answers_to_frames(session, 4)] == [
+        (0, 0),
+        (3, 2),
+        (7, 0),
+        (12, 2),
+    ]
+
+
+def answers_to_frames(session, count):
+    """Answers to so many frames; what it said when none came, left out."""
+    found = []
+    while len(found) < count:
+        (message,) = session.receive(1)
+        found += [message] if message.answers_frame else []
+    return found
+
+
+@pytest.mark.parametrize("told", [True, False])  # lost by the camera, or dropped from the decoder's own queue
+def test_after_a_long_gap_it_forgets_and_says_why_it_does_not_know(session, told):
+    session.start()
+    session.until_ready()
+    session.send(0)
+    session.send(1)
+    if told:
+        session.camera.send(Gap("widefield", 2, 5, 0, "lost by the camera"))
+    for index in range(6, 30):
+        session.send(index)
+    answers = answers_to_frames(session, 26)
+    statuses = [a.status for a in answers]
+    unknown = statuses.count(PredictionStatus.FRAMES_MISSING)
+    assert unknown == 15  # half a second
+    assert statuses[:2] == [PredictionStatus.OK] * 2
+    assert statuses[2:17] == [PredictionStatus.FRAMES_MISSING] * 15
+    assert [bool(np.isnan(a.values)) for a in answers] == [bool(status) for status in statuses]
+
+
+def test_three_frames_lost_are_carried_over(session):
+    session.start()
+    session.until_ready()
+    for index in (0, 4, 8, 9):
+        session.send(index)
+    assert [a.status for a in answers_to_frames(session, 4)] == [PredictionStatus.OK] * 4
+
+
+def test_a_stall_is_told_once_without_a_frame(session):
+    session.start()
+    session.until_ready()
+    session.send(0)
+    answer, stall = session.receive(2)
+    assert (answer.source_index, answer.status) == (0, PredictionStatus.OK)
+    assert (stall.index, stall.source_index, stall.status) == (-1, -1, PredictionStatus.CAMERA_STALLED)
+    assert np.isnan(stall.values)
+    assert stall.values.shape == ()
+    assert answer.frame_session_ns < stall.frame_session_ns
+    assert stall.frame_arrival_ns - answer.frame_arrival_ns >= 100_000_000
+    assert session.answers.receive(0.5) is None
+    session.send(1)
+    assert session.receive(1)[0].index == 1
+
+
+def test_in_a_replay_time_says_nothing(session):
+    replay = replace(session.description, origin="recorded.nwb")
+    session.path.write_text(replay.as_json())
+    feed = session.bus.publisher(replay.feed("behavior"), FRAMES[0].nbytes)
+    session.start()
+    session.until_ready()
+    feed.send(Frame("widefield", 0, -1, session.clock.now_ns(), FRAMES[0], 0))
+    assert session.receive(1)[0].source_index == 0
+    assert session.answers.receive(0.5) is None
+    feed.close()
+
+
+def test_maps_come_between_frames_when_somebody_looks(session):
+    maps = session.bus.subscriber("behavior.importance", 64)
+    session.start()
+    session.until_ready()
+    for index in range(40):
+        session.send(index)
+        time.sleep(1 / 30)
+    message = maps.receive(WAIT_S)
+    assert isinstance(message, ImportanceMap)
+    assert message.values.shape == (64, 64)
+    assert np.isfinite(message.values).any()
+    assert message.source_index >= 29
+    maps.close()
 
 
 def test_killed_it_leaves_the_camera_alone_and_a_second_one_takes_over(session):

@@ -15,7 +15,18 @@ from hypothesis.extra import numpy as hnp
 
 from rig.bus import Bus, decode, encode
 from rig.errors import BusError
-from rig.messages import EndOfStream, Event, Frame, Gap, Message, Output, Prediction, Samples
+from rig.messages import (
+    EndOfStream,
+    Event,
+    Frame,
+    Gap,
+    ImportanceMap,
+    Message,
+    Output,
+    Prediction,
+    PredictionStatus,
+    Samples,
+)
 
 INTEGERS = st.integers(-(2**62), 2**62)
 NAMES = st.text(max_size=20)
@@ -30,8 +41,9 @@ MESSAGES = st.one_of(
         lambda n: Samples("s", 3, 4, np.arange(n), np.full((n, 2), np.nan), np.arange(n), 7)
     ),
     hnp.arrays(np.float32, hnp.array_shapes(min_dims=0)).map(
-        lambda values: Prediction("p", 1, 2, 3, 4, values, 5, 6, 7, 8, 9)
+        lambda values: Prediction("p", 1, 2, 3, 4, values, 5, 6, 7, 8, 9, PredictionStatus.CAMERA_STALLED)
     ),
+    hnp.arrays(np.float32, (3, 5)).map(lambda values: ImportanceMap("p.importance", 1, 2, 30.0, values)),
 )
 
 
@@ -122,3 +134,15 @@ def test_a_killed_reader_harms_nobody() -> None:
         assert heard == [str(k) for k in range(150)]
         publisher.close()
         subscriber.close()
+
+
+def test_a_publisher_knows_whether_anybody_follows() -> None:
+    with Bus(uuid.uuid4().hex) as bus:
+        publisher = bus.publisher("s", 100)
+        assert not publisher.followed
+        subscriber = bus.subscriber("s")
+        assert publisher.followed
+        subscriber.close()
+        assert not publisher.followed
+        publisher.close()
+        assert not publisher.followed

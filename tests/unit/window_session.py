@@ -33,7 +33,7 @@ SAMPLES = (
     SampleStream("stimulus", ("clip", "movie_frame"), ("", ""), 30.0, 1e6),
 )
 PREDICTIONS = (
-    PredictionStream("behavior", "widefield", (), "probability", ""),
+    PredictionStream("behavior", "widefield", (), "probability", "", importance=True),
     PredictionStream("reconstruction", "two_photon", (36, 64), "grey level", "", {"lag_frames": "3"}),
 )
 RATES_HZ = {s.name: s.rate_hz for s in CAMERAS} | {s.name: s.rate_hz for s in SAMPLES}
