@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from rig.errors import CheckpointError
 
+_SHORTEST_CYCLE = 3  # steps: up, the top, down
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
@@ -164,9 +166,9 @@ def _is_norm(part: nn.Module) -> bool:
 def _schedule(
     optimiser: torch.optim.Optimizer, steps: int, config: TrainingConfig
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    if config.schedule == "constant":
-        return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
     total = config.epochs * steps
+    if config.schedule == "constant" or total < _SHORTEST_CYCLE:
+        return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
     warm_up = max(config.warm_up_share, 2 / total)  # the schedule cannot warm up in one step
     return torch.optim.lr_scheduler.OneCycleLR(
         optimiser, config.learning_rate, total, pct_start=warm_up, final_div_factor=config.final_division

@@ -20,7 +20,7 @@ from decoders.behavior.efficientnet import NORM_MOMENTUM, EfficientNetB0, load_i
 from decoders.behavior.images import SessionImages, Stretches, open_images
 from decoders.behavior.predictor import FitOptions
 from decoders.behavior.published_predictor import CNN_GRU_KIND, CNN_KIND, PublishedPredictor, build, load
-from decoders.behavior.published_recipe import Recipe, recipe_of
+from decoders.behavior.published_recipe import SEED, Recipe, described, recipe_of
 from decoders.datasets.behavior import Excerpt
 from decoders.datasets.cache import recording_key
 from decoders.training import BestEpoch, TrainingConfig, fix_seeds, train
@@ -29,7 +29,6 @@ from rig.errors import DataError
 __all__ = ["CnnGruNetwork", "PublishedPredictor", "Recipe", "fit_cnn", "fit_cnn_gru", "load"]
 
 _LOG = logging.getLogger(__name__)
-SEED = 2021  # the published one, for FitOptions.seed 0; other seeds count from it
 _BATCH_1, _BATCH_2 = 512, 32  # published
 _CPU_BATCH_1 = 64  # 512 images take 20 GB
 _SHARED_BATCH = 128  # windows that cost as much as 15 separate ones
@@ -87,7 +86,7 @@ class _Fit:
     def of(cls, training: Sequence[Excerpt], validation: Sequence[Excerpt], options: FitOptions) -> "_Fit":
         if not training:
             raise DataError("nothing to train on; valid is one excerpt of a recording or more")
-        recipe = recipe_of(options, training[0].recording.rate_hz)
+        recipe = recipe_of(Recipe, options, training[0].recording.rate_hz)
         sources = open_images([*training, *validation], options.cache)
         return cls(training, validation, options, recipe, sources)
 
@@ -99,13 +98,16 @@ class _Fit:
         return replace(predictor, device=self.options.device, threads=self.options.threads)
 
     def stage_2(self) -> PublishedPredictor:
-        first, recipe = self.stage_1(), self.recipe
-        config = self._config()
+        recipe, config = self.recipe, self._config()
+        length = recipe.stretch_windows if recipe.windows == "shared" else 1
+        self._stretches(
+            self.training, self.sources, length, recipe.half_window
+        )  # refused before hours of stage 1
+        first = self.stage_1()
         fix_seeds(config)
         network = build(
             CNN_GRU_KIND, recipe, first.network if isinstance(first.network, EfficientNetB0) else None
         )
-        length = recipe.stretch_windows if recipe.windows == "shared" else 1
         windows = recipe.batch or (_SHARED_BATCH if length > 1 else _BATCH_2)
         stage = _Stage(CNN_GRU_KIND, network, recipe.half_window, length, max(1, windows // length))
         return self._predictor(network, first.provenance | self._train(stage, config))
@@ -131,7 +133,7 @@ class _Fit:
 
     def _train(self, stage: _Stage, config: TrainingConfig) -> dict[str, str]:
         """Train one stage; return its losses as provenance."""
-        stretches = self._stretches(stage, self.training, self.sources)
+        stretches = self._stretches(self.training, self.sources, stage.length, stage.half_window)
         limit = _limit(self.recipe.frames_per_epoch, stage.length)
         steps = -(-min(len(stretches), limit or len(stretches)) // stage.batch)
 
@@ -158,7 +160,7 @@ class _Fit:
         """Mean loss over the same frames of the validation excerpts every time."""
         length = _VALIDATED_WINDOWS if stage.half_window else 1
         sources = self.sources[len(self.training) :]
-        stretches = self._stretches(replace(stage, length=length), self.validation, sources)
+        stretches = self._stretches(self.validation, sources, length, stage.half_window)
         limit = _limit(self.recipe.validation_frames or self.recipe.frames_per_epoch, length)
         drawn = stretches.draw(np.random.default_rng(SEED), limit)
         batches = np.array_split(np.arange(len(drawn)), -(-len(drawn) * length // _CPU_BATCH_1))
@@ -203,8 +205,10 @@ class _Fit:
         return F.binary_cross_entropy_with_logits(logits.float(), labels)
 
     @staticmethod
-    def _stretches(stage: _Stage, excerpts: Sequence[Excerpt], sources: Sequence[SessionImages]) -> Stretches:
-        return Stretches.of(excerpts, sources[: len(excerpts)], stage.length, stage.half_window)
+    def _stretches(
+        excerpts: Sequence[Excerpt], sources: Sequence[SessionImages], length: int, half_window: int
+    ) -> Stretches:
+        return Stretches.of(excerpts, sources[: len(excerpts)], length, half_window)
 
     def _config(self) -> TrainingConfig:
         """Optimiser and schedule of fastai 2.5.2's `fit_one_cycle`, which the published training calls."""
@@ -226,10 +230,7 @@ class _Fit:
         recording = self.training[0].recording
         provenance = {
             **told,
-            "data": ", ".join(sorted({excerpt.recording.origin for excerpt in self.training})),
-            "trained_on": _named(self.training),
-            "validated_on": _named(self.validation),
-            "seed": str(SEED + self.options.seed),
+            **described(self.training, self.validation, SEED + self.options.seed),
             "normalisation": "each pixel's mean and one standard deviation of the whole session",
         }
         options = self.options
@@ -269,7 +270,3 @@ def _label_digest(excerpt: Excerpt) -> str:
 
 def _limit(frames: int | None, length: int) -> int | None:
     return None if frames is None else max(1, frames // length)
-
-
-def _named(excerpts: Sequence[Excerpt]) -> str:
-    return ", ".join(f"{e.recording.mouse}/{e.recording.session}[{e.start}:{e.stop}]" for e in excerpts)

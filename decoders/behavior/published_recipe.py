@@ -3,15 +3,19 @@
 Ajioka, Nakai, Yamashita, Takumi, PLoS Comput Biol 20(3): e1011074 (2024), doi 10.1371/journal.pcbi.1011074.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from decoders.behavior.cnn_gru import RnnType
 from decoders.behavior.predictor import FitOptions
+from decoders.datasets.behavior import Excerpt
 from rig.errors import DataError
+
+SEED = 2021  # the published one, for FitOptions.seed 0; other seeds count from it
 
 
 class Recipe(BaseModel):
@@ -64,10 +68,31 @@ class Recipe(BaseModel):
         return torch.autocast(device, dtype, enabled=precision != "fp32")
 
 
-def recipe_of(options: FitOptions, rate_hz: float) -> Recipe:
+class RoiRecipe(BaseModel):
+    """Numbers of the published training of ROI networks, overridden likewise.
+
+    `half_window` is in frames. `rois` are the names of those traces that are used, see `decoders.behavior.rois`
+    (None: all); `frames_per_epoch` are drawn at random in every epoch (None: all). Adam at Keras' defaults.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(30, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    batch: int = Field(256, ge=1)
+    half_window: int = Field(15, ge=0)
+    rois: tuple[str, ...] | None = None
+    frames_per_epoch: int | None = Field(None, ge=1)
+
+
+AnyRecipe = TypeVar("AnyRecipe", Recipe, RoiRecipe)
+
+
+def recipe_of(kind: type[AnyRecipe], options: FitOptions, rate_hz: float) -> AnyRecipe:
     """Published recipe with what `options` change.
 
-    `options.window_s` is the whole span of frames that one answer sees: 0.43 s is the published 13 frames at 30 Hz.
+    `options.window_s` is the whole span of frames that one answer sees: at 30 Hz 0.43 s are the 13 frames of the
+    published CNN-GRU, 1.03 s the 31 of the ROI networks.
 
     Raises
     ------
@@ -76,12 +101,25 @@ def recipe_of(options: FitOptions, rate_hz: float) -> Recipe:
     """
     settings: dict[str, Any] = {} if options.epochs is None else {"epochs": options.epochs}
     if options.window_s is not None:
-        settings["half_window"] = max(0, round((options.window_s * rate_hz - 3) / 2))
+        least = 3 if kind is Recipe else 1  # an image alone is three frames
+        settings["half_window"] = max(0, round((options.window_s * rate_hz - least) / 2))
     try:
-        return Recipe.model_validate({**settings, **(options.settings or {})})
+        return kind.model_validate({**settings, **(options.settings or {})})
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        raise DataError(
-            f"setting {name}: {first['msg']}; valid settings are {', '.join(Recipe.model_fields)}"
-        ) from None
+        name, valid = ".".join(map(str, first["loc"])), ", ".join(kind.model_fields)
+        raise DataError(f"setting {name}: {first['msg']}; valid settings are {valid}") from None
+
+
+def described(training: Sequence[Excerpt], validation: Sequence[Excerpt], seed: int) -> dict[str, str]:
+    """Provenance of a model: what it was trained on, and the seed."""
+    return {
+        "data": ", ".join(sorted({excerpt.recording.origin for excerpt in training})),
+        "trained_on": _named(training),
+        "validated_on": _named(validation),
+        "seed": str(seed),
+    }
+
+
+def _named(excerpts: Sequence[Excerpt]) -> str:
+    return ", ".join(f"{e.recording.mouse}/{e.recording.session}[{e.start}:{e.stop}]" for e in excerpts)

@@ -10,22 +10,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from decoders.atlas import area_masks, built_in
 from decoders.datasets.behavior import BehaviorRecording
 from decoders.datasets.cache import cached
 
 GRID = 5  # squares along an edge of a hemisphere: 25 a side, as many as the published areas
+_FEWEST_LANDMARKS = 2  # that place an atlas
 _CHUNK_FRAMES = 512  # read at once: 33 MB of float32 at 128x128
 
 
-def roi_traces(recording: BehaviorRecording, cache: Path) -> NDArray[np.float32]:
+def roi_traces(recording: BehaviorRecording, cache: Path | None) -> NDArray[np.float32]:
     """Mean grey level of every ROI at every frame, (T, R).
 
-    The traces that the data set brings are returned as they are. Otherwise the frames are streamed once and the
-    result kept in the folder `cache`.
+    Zero for an area outside of the frame. The traces that the data set brings are returned as they are. Otherwise
+    the frames are streamed once and the result kept in the folder `cache`; without one it is made again each time.
     """
     if recording.roi_traces is not None:
         return recording.roi_traces
-    weights = np.stack([mask.ravel() / mask.sum() for mask in roi_masks(recording).values()], axis=1)
+    weights = np.stack([mask.ravel() / max(mask.sum(), 1) for mask in roi_masks(recording).values()], axis=1)
     weights = weights.astype(np.float32)  # (H*W, R)
     digest = hashlib.sha256(weights.tobytes()).hexdigest()[:16]
     arrays = cached(cache, recording, f"rois-{digest}", lambda: {"traces": _means(recording, weights)})
@@ -40,8 +42,16 @@ def roi_names(recording: BehaviorRecording) -> tuple[str, ...]:
 
 
 def roi_masks(recording: BehaviorRecording) -> dict[str, NDArray[np.bool_]]:
-    """Pixels of every ROI of a recording that brings no traces, (H, W) each."""
-    return grid_masks(*recording.size_px)
+    """Pixels of every ROI of a recording that brings no traces, (H, W) each.
+
+    With landmarks: the areas of the built-in atlas, left hemisphere first; one outside of the frame has no pixel.
+    Without: a grid.
+    """
+    if len(recording.landmarks_px or {}) < _FEWEST_LANDMARKS:
+        return grid_masks(*recording.size_px)
+    placed, nowhere = area_masks(recording), np.zeros(recording.size_px, np.bool_)
+    names = [f"{side}-{name}" for side in "LR" for name in built_in().names.values()]
+    return {name: placed.get(name, nowhere) for name in names}
 
 
 def grid_masks(height_px: int, width_px: int) -> dict[str, NDArray[np.bool_]]:
