@@ -119,5 +119,5 @@ def test_a_compression_that_cannot_be_read_here(tmp_path):
     with tifffile.TiffFile(tmp_path / "x.tif", mode="r+b") as file:
         for page in file.pages:
             page.tags["Compression"].overwrite(22610)
-    with pytest.raises(DataError, match="imagecodecs|cannot be read"), tiff_frames(tmp_path / "x.tif"):
+    with pytest.raises(DataError, match=r"imagecodecs|cannot be read"), tiff_frames(tmp_path / "x.tif"):
         pass
