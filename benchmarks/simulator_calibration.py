@@ -114,9 +114,11 @@ def trained(inputs: torch.Tensor, running: torch.Tensor, epochs: int, seed: int)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
     steps = epochs * (len(inputs) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, total_steps=steps)
-    for batch in torch.cat([torch.randperm(len(inputs)) for _ in range(epochs)]).split(BATCH)[:steps]:
+    order = torch.cat([torch.randperm(len(inputs)) for _ in range(epochs)])
+    for batch in torch.split(order, BATCH)[:steps]:  # type: ignore[no-untyped-call]
         optimiser.zero_grad()
-        nn.functional.binary_cross_entropy_with_logits(model(inputs[batch]), running[batch]).backward()
+        loss = nn.functional.binary_cross_entropy_with_logits(model(inputs[batch]), running[batch])
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
     return model
