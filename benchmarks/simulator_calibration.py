@@ -115,7 +115,7 @@ def trained(inputs: torch.Tensor, running: torch.Tensor, epochs: int, seed: int)
     steps = epochs * (len(inputs) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, total_steps=steps)
     order = torch.cat([torch.randperm(len(inputs)) for _ in range(epochs)])
-    for batch in torch.split(order, BATCH)[:steps]:  # type: ignore[no-untyped-call]
+    for batch in torch.split(order, BATCH)[:steps]:
         optimiser.zero_grad()
         loss = nn.functional.binary_cross_entropy_with_logits(model(inputs[batch]), running[batch])
         loss.backward()  # type: ignore[no-untyped-call]
