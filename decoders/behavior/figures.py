@@ -21,6 +21,7 @@ _LINES = ("-", "--", "-.", ":")
 _GREY = "#8c8c8c"
 _RUNNING = "#f3d9a4"
 _EXAMPLE_S = 90.0
+_MOST_SHOWN_PER_MIN = 10.0  # false alarms; nobody would close a loop with more
 
 
 def draw(evaluation: Evaluation, report: Json) -> dict[str, Figure]:
@@ -104,7 +105,7 @@ def _reliability(mice: Json) -> Figure:
     axes.set_xlabel("probability of running")
     axes.set_ylabel("time running at that probability, fraction")
     axes.set_aspect("equal")
-    axes.legend(frameon=False, loc="upper left")
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return drawn
 
 
@@ -117,7 +118,7 @@ def _trade_off(mice: Json) -> Figure:
         at = _numbers([chosen["false_alarms_per_min"]]), _numbers([chosen["median_ms"]])
         axes.plot(*at, "o", color=look["color"], markersize=9, markeredgecolor="black")
     axes.axvline(MOST_PER_MIN, color=_GREY, linewidth=1)
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, _MOST_SHOWN_PER_MIN)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("false alarms per minute of rest")
     axes.set_ylabel("median delay from onset to decision, ms")
