@@ -191,7 +191,7 @@ def _decoder_alerts(status: RunStatus) -> list[Alert]:
     safe = [name for name, output in status.outputs.items() if output.safe]
     found = [Alert(Severity.WARNING, f"{name}: restarted {count}x") for name, count in restarted.items()]
     busy = status.state is RunState.RUNNING
-    return found + [Alert(Severity.WARNING, f"{name}: held off, no fresh decision") for name in safe if busy]
+    return found + [Alert(Severity.WARNING, f"{name}: held off, no decision") for name in safe if busy]
 
 
 def duration_text(seconds: float) -> str:

@@ -367,7 +367,7 @@ def test_engine_that_never_spoke_is_silent() -> None:
         ),
         (
             {"outputs": {"laser": {"on": False, "commands": 0, "safe": True}}},
-            "laser: held off, no fresh decision",
+            "laser: held off, no decision",
             Severity.WARNING,
         ),
         (
