@@ -1,6 +1,5 @@
 """Fitted run/rest models from checkpoints of any kind, and which mouse each was kept from."""
 
-import importlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,12 +39,13 @@ def load_predictor(path: Path, cache: Path) -> Predictor:
 
         return load_baseline(path, _BASELINES[kind], cache)
     if kind in _PUBLISHED:
-        from decoders.behavior.published import load
+        from decoders.behavior.published import load as load_published
 
-        return load(path, cache)
+        return load_published(path, cache)
     if kind == _CAUSAL:
-        predictor: Predictor = importlib.import_module("decoders.behavior.train").load(path)
-        return predictor
+        from decoders.behavior.causal import load as load_causal
+
+        return load_causal(path, cache)
     valid = ", ".join([_CAUSAL, *_PUBLISHED, *_BASELINES])
     raise CheckpointError(f"{path}: holds a {kind!r} decoder, not one of images to explain; valid: {valid}")
 

@@ -145,7 +145,19 @@ def summary(runs: Sequence[Run]) -> dict[str, Any]:
         for mouse in auc
     }
     everything = {group: across(samples[group]) for group in groups}
-    return {"mean": _section(list(auc.values()), everything, _mean_mm2(runs)), "mice": mice}
+    mean = _section(list(auc.values()), everything, _mean_mm2(runs))
+    return {"mean": mean, "limbs": _counted(list(mice.values())), "mice": mice}
+
+
+def _counted(mice: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """In how many mice the limb areas come first and lie apart, by whole areas and by circles of one size."""
+    counts = {}
+    for key in ("limbs_first", "limbs_first_by_circles"):
+        found = [mouse[key] for mouse in mice if mouse.get(key)]
+        if found:
+            told = {what: sum(one[what] for one in found) for what in ("first", "apart")}
+            counts[key] = {"mice": len(found), **told}
+    return counts
 
 
 def _section(
@@ -159,6 +171,9 @@ def _section(
         section["areas"] = [_area_json(area) for area in ranked]
         found = limbs(ranked)
         section["limbs_first"] = asdict(found) if found else None
+    if figures["circles"]:
+        alike = rank_areas(figures["circles"], {}, dict.fromkeys(figures["circles"], 1.0))
+        section["limbs_first_by_circles"] = asdict(found) if (found := limbs(alike)) else None
     if figures["sides"]:
         section["sides"] = {
             name: as_json(interval_over_mice(samples)) for name, samples in figures["sides"].items()
