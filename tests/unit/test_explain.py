@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from decoders.atlas import area_masks, built_in
 from decoders.behavior.explain import MaskOptions, Model, cell_name, masks_of, perturb
 from decoders.behavior.metrics import area_under_curve
+from decoders.behavior.predictor import FitOptions
 from decoders.behavior.ranking import limbs, rank_areas, summary
 from decoders.behavior.resampling import block_weights, blocked_auc, interval_over_mice
+from decoders.behavior.retraining import part_rois, retrain
 from decoders.datasets.behavior import BehaviorRecording
 from decoders.occlusion import border_masks, occlusion_grid, starts
 from rig.errors import DataError
@@ -182,3 +184,37 @@ def test_ranks_of_one_mouse_come_from_its_bootstrap() -> None:
     found = limbs(ranked)
     assert found is not None
     assert found.apart
+
+
+def test_parts_by_area_and_by_the_published_numbers() -> None:
+    names = [f"{side}-{area}" for side in "LR" for area in ("FL", "HL", "M1", "V1", "BC")]
+    assert part_rois(names, "FL&HL") == ("L-FL", "L-HL", "R-FL", "R-HL")
+    assert part_rois(names, "all but FL&HL") == ("L-M1", "L-V1", "L-BC", "R-M1", "R-V1", "R-BC")
+    published = [str(k + 1) for k in range(50)]
+    assert part_rois(published, "FL&HL") == tuple(map(str, (6, 7, 8, 9, 31, 32, 33, 34)))
+    assert len(part_rois(published, "all but FL&HL")) == 46
+    assert part_rois(published, "all") == tuple(published)
+    grid = [f"{side}-{k}{m}" for side in "LR" for k in range(5) for m in range(5)]
+    assert part_rois(grid, "FL&HL") == part_rois(grid, "all but FL&HL") == ()
+
+
+def test_retraining_knows_what_a_part_holds(tmp_path: Path) -> None:
+    """Brightness that only the forelimb areas change: they tell run from rest, the visual ones do not."""
+    forelimb = area_masks(recording())["L-FL"]
+    mice = []
+    for seed, mouse in enumerate("ab"):
+        found = recording(mouse, f"{mouse}1", seed)
+        pixels = 100 + found.frames[:] + found.running[:, None, None] * forelimb * 0.5
+        mice.append(replace(found, path=tmp_path / mouse, frames=pixels.astype(np.float32)))
+    parts = retrain("brightness", mice, ["FL&HL", "V1&medial visual"], FitOptions(tmp_path), built_in())
+    assert parts["FL&HL"]["auc"]["mean"] > 0.8
+    assert abs(parts["V1&medial visual"]["auc"]["mean"] - 0.5) < 0.1
+    assert parts["FL&HL"]["mice"].keys() == {"a", "b"}
+
+
+def test_retraining_without_named_regions(tmp_path: Path) -> None:
+    bare = [replace(recording(mouse, mouse), landmarks_px=None) for mouse in "ab"]
+    with pytest.raises(DataError, match="none of its ROIs belongs to M1&M2"):
+        retrain("roi-gru", bare, ["M1&M2"], FitOptions(tmp_path), built_in())
+    with pytest.raises(DataError, match="no part 'toes'"):
+        retrain("roi-gru", bare, ["toes"], FitOptions(tmp_path), built_in())
