@@ -153,7 +153,9 @@ def _explain(
     from decoders.behavior.explain import CIRCLE_RADIUS_MM
     from decoders.behavior.loading import load_models
     from decoders.behavior.ranking import summary
+    from decoders.behavior.schemes import check_recordings
 
+    check_recordings(recordings)
     mice = list(dict.fromkeys(recording.mouse for recording in recordings))
     runs, left_out = _runs(load_models(models, mice, cache), recordings, options, atlas)
     size, stride = options.grid_px(recordings[0].size_px)
