@@ -33,7 +33,7 @@ _BATCH_1, _BATCH_2 = 512, 32  # published
 _CPU_BATCH_1 = 64  # 512 images take 20 GB
 _SHARED_BATCH = 128  # windows that cost as much as 15 separate ones
 _SETTLING_STEPS = 1000  # batch norms' running means keep 1 % a step: they need so many to forget their start
-_SETTLING_IMAGES = 1024
+_SETTLING_IMAGES = 512
 _VALIDATED_WINDOWS = 32  # consecutive ones, which share their images' features
 
 

@@ -25,7 +25,7 @@ class Recipe(BaseModel):
     ----------
     epochs, learning_rate
         Of both stages, one-cycle, best epoch by validation loss. In fewer than 1000 steps batch norms' running
-        statistics cannot settle at the published momentum; they are then averaged anew over 1024 images.
+        statistics cannot settle at the published momentum; they are then averaged anew over 512 images.
     batch
         Images in a step of stage 1, windows in one of stage 2. None: 512 and 32 as published (on the CPU 64 images,
         since 512 take 20 GB); 128 shared windows, which cost as much as 15 separate ones.
