@@ -281,9 +281,8 @@ class Engine:
 
     def _begin_recording(self) -> None:
         if self.options.output is not None:
-            self._open.recorder = Recorder(
-                self.options.output, self._description, lambda error: self._fail(f"recorder: {error}")
-            )
+            failed = partial(self._source_failed, "recorder")
+            self._open.recorder = Recorder(self.options.output, self._description, failed)
         self._started_ns = self.clock.now_ns()
         self.state = RunState.RUNNING
         self._tell("engine", "run_started", f"session {self._identifier}")
