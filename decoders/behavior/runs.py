@@ -4,12 +4,14 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from decoders.behavior.baselines import KINDS, WINDOW_S
 from decoders.behavior.predictor import FitOptions, Predictor, fit
@@ -144,13 +146,19 @@ def _run(fold: Fold, variant: Variant, request: Request, checkpoints: Path | Non
     fit_s = predict_s = 0.0
     for seed in range(request.options.seed, request.options.seed + variant.seeds):
         started = time.monotonic()
-        predictor = fit(variant.model, fold.training, fold.validation, _options(request, variant, seed))
-        fitted = time.monotonic()
-        answers.append(_answers(predictor, fold))
+        with _threads(variant.model):
+            predictor = fit(variant.model, fold.training, fold.validation, _options(request, variant, seed))
+            fitted = time.monotonic()
+            answers.append(_answers(predictor, fold))
         fit_s, predict_s = fit_s + fitted - started, predict_s + time.monotonic() - fitted
         if checkpoints is not None:
             _save(predictor, checkpoints / checkpoint_name(fold, seed, variant.seeds))
     return Fitted(tuple(_parts(fold, answers)), fit_s, predict_s)
+
+
+def _threads(model: str) -> AbstractContextManager[object]:
+    """One thread for what is small: threads that wait for each other cost more than they bring."""
+    return threadpool_limits(1) if model in KINDS else nullcontext()
 
 
 def _options(request: Request, variant: Variant, seed: int) -> FitOptions:

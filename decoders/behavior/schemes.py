@@ -84,7 +84,7 @@ def folds(recordings: Sequence[BehaviorRecording], scheme: Scheme, model: str, b
             f"scheme {scheme} with mice {', '.join(mice)} only; valid are {fewest} or more, or --scheme within-session"
         )
     if scheme == "published":
-        return [_mouse_fold(recordings, test, valid) for valid, test in permutations(mice, 2)]
+        return [_mouse_fold(recordings, test, valid) for test, valid in permutations(mice, 2)]
     return [
         _mouse_fold(recordings, mouse, _next(mice, mouse) if _validates(model, len(mice)) else None)
         for mouse in mice

@@ -125,6 +125,8 @@ def _evaluate(
     rule: "LabelRule | None",
     hold_frames: int,
 ) -> "tuple[dict[str, Any], Evaluation]":
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
     from decoders.behavior.evaluate import evaluate as evaluate_all
     from decoders.behavior.folder import claim, describe
     from decoders.behavior.onsets import OnsetRule
@@ -140,10 +142,12 @@ def _evaluate(
     checkpoints = None if out is None else out / "checkpoints"
     with _progress(count) as before:
         evaluation = evaluate_all(recordings, request, folder / "folds", checkpoints, before, onset_rule)
+    with threadpool_limits(1):
+        figures = summary(evaluation, onset_rule)
     content = {
         "model": request.model,
         "scheme": request.scheme,
-        **summary(evaluation, onset_rule),
+        **figures,
         "folds": _folds(evaluation, out is not None),
         "provenance": _provenance(evaluation, rule),
     }

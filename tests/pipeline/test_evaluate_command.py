@@ -1,0 +1,182 @@
+"""`rig evaluate behavior`, from session files and the published layout to a report."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from scipy.io import savemat
+from typer.testing import CliRunner
+
+from decoders.commands.evaluate import evaluate
+from rig.config import load_config
+from rig.errors import ConfigError, DataError
+from rig.simulation.sessions import simulate_session
+from tests.pipeline.rig_command import assert_one_clear_line, rig, rig_json
+
+TRAINING = Path(__file__).parents[2] / "docs" / "training"
+BASELINES = {"majority", "brightness", "logistic", "svm"}
+
+
+@pytest.fixture(scope="module")
+def sessions(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sessions")
+    config = load_config(TRAINING / "behavior.yaml")
+    for seed in (6000, 6001, 6002):
+        simulation = config.simulation.model_copy(update={"seed": seed})
+        own = config.model_copy(update={"simulation": simulation})
+        simulate_session(folder / f"mouse{seed}.nwb", own, 40.0, lambda count: None)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """Write three mice of two sessions in the published layout; the last session never runs."""
+    folder = tmp_path_factory.mktemp("published")
+    (folder / "data_of_image_64_5mice").mkdir()
+    (folder / "data_of_behavior_64_5mice").mkdir()
+    lines = ["Data_ID,Mouse_#"]
+    rng = np.random.default_rng(3)
+    for number in range(6):
+        name, mouse = f"2018012{number}_Emx1G6_LR_1", number // 2 + 1
+        running = np.repeat(rng.random(15) < 0.5, 40) if number < 5 else np.zeros(600, np.bool_)
+        frames = 1000 + rng.normal(0, 20, (600, 32, 32))
+        frames[:, 4:12, 4:12] += 30 * running[:, None, None]
+        tifffile.imwrite(folder / "data_of_image_64_5mice" / f"{name}.tif", frames.astype(np.uint16))
+        behavior = {"runrest": running[None].astype(float), "speed_rs": 5.0 * running[None]}
+        savemat(folder / "data_of_behavior_64_5mice" / f"{name}_behavior.mat", behavior)
+        lines.append(f"{name},{mouse}")
+    (folder / "data_64_5mice.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def command(*arguments):
+    done = CliRunner().invoke(evaluate, ["behavior", *map(str, arguments)])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.stderr
+    return done
+
+
+def report_of(*arguments):
+    return json.loads(command(*arguments, "--json").stdout)
+
+
+def numbers(content):
+    """Every number in a report."""
+    if isinstance(content, dict):
+        content = list(content.values())
+    if isinstance(content, list):
+        return [number for part in content for number in numbers(part)]
+    return [content] if isinstance(content, float | int) else []
+
+
+def test_the_fixed_keys_by_the_real_command(sessions):
+    report = rig_json("evaluate", "behavior", "--data", sessions, "--layout", "sessions", "--model", "logistic",
+                      "--scheme", "leave-one-animal-out")  # fmt: skip
+    assert sorted(report["mice"]) == ["simulated-6000", "simulated-6001", "simulated-6002"]
+    assert set(report["baselines"]) == BASELINES
+    for figures in (*report["mice"].values(), report["mean"], *report["baselines"].values()):
+        assert 0 <= figures["auc"] <= 1
+        assert 0 <= figures["accuracy"] <= 1
+    assert report["mean"]["auc"] == pytest.approx(
+        np.mean([m["auc"] for m in report["mice"].values()]), abs=1e-5
+    )
+    assert report["provenance"]["data"] == "simulated"
+    assert report["provenance"]["command"].startswith("rig evaluate behavior --data")
+    assert np.isfinite(numbers(report)).all()
+
+
+def test_a_report_folder_is_gone_on_with(sessions, tmp_path):
+    out = tmp_path / "report"
+    asked = ("--data", sessions, "--model", "logistic", "--out", out)
+    first = report_of(*asked)
+    assert {path.name for path in out.iterdir()} == {
+        "request.json", "folds", "checkpoints", "report.json", "report.html", "predictions.npz",
+    }  # fmt: skip
+    assert json.loads((out / "report.json").read_text()) == first
+    for fold in first["folds"]:
+        assert (out / fold["checkpoints"][0]).exists()
+        assert fold["test_mouse"] not in fold["trained_on"]
+    (out / "folds" / "simulated-6001__logistic.npz").unlink()  # as if it had been broken off
+    kept = (out / "folds" / "simulated-6000__logistic.npz").stat().st_mtime_ns
+    again = report_of(*asked)
+    assert again["mice"] == first["mice"]
+    assert (out / "folds" / "simulated-6000__logistic.npz").stat().st_mtime_ns == kept
+    with pytest.raises(DataError, match=r"report: an evaluation with other seed \(0, not 1\)"):
+        report_of(*asked, "--seed", 1)
+    with pytest.raises(DataError, match=r"other scheme \(\"leave-one-animal-out\", not \"published\"\)"):
+        report_of(*asked, "--scheme", "published")
+
+
+def test_the_page_needs_nothing_else_and_says_what_the_data_are(sessions, tmp_path):
+    out = tmp_path / "report"
+    command("--data", sessions, "--model", "svm", "--out", out)
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 6
+    assert "simulated data" in page
+    assert not re.search(r"(src|href)=[\"']?https?:", page.replace('xlink:href="#', ""))
+    assert "<script" not in page
+    with np.load(out / "predictions.npz") as stored:
+        assert stored["simulated-6000/mouse6000/probability"].shape == (1200,)
+
+
+def test_within_session_of_a_single_mouse(sessions):
+    report = report_of("--data", sessions / "mouse6000.nwb", "--scheme", "within-session", "--model", "logistic",
+                       "--blocks", 3, "--guard-s", 1)  # fmt: skip
+    assert list(report["mice"]) == ["simulated-6000"]
+    assert len(report["folds"]) == 3
+    assert report["mice"]["simulated-6000"]["null"]["auc"] is None, "40 s are too short for a null"
+    assert report["mice"]["simulated-6000"]["null"]["reason"]
+
+
+def test_the_published_layout_and_scheme(published):
+    report = report_of("--data", published, "--layout", "kobe", "--scheme", "published", "--model", "svm",
+                       "--window-s", 0.5)  # fmt: skip
+    assert len(report["folds"]) == 6
+    assert list(report["mice"]) == ["1", "2", "3"]
+    assert set(report["other_models"]) == {"logistic@0.5s"}
+    assert report["provenance"]["data"] == "recorded"
+    assert report["provenance"]["labels"] == "brought by the data"
+    still = report["mice"]["3"]["sessions"]["20180125_Emx1G6_LR_1"]
+    assert still["auc"] is None
+    assert still["reasons"]["auc"] == "no running in the scored frames"
+    assert report["mice"]["3"]["auc"] > 0.9, "of its other session, and pooled"
+    assert report["tests"]["against"]["majority"]["runs"] == 6
+
+
+def test_labels_made_anew(published):
+    asked = ("--data", published, "--layout", "kobe", "--model", "majority", "--label-min-bout-s", 2)
+    report = report_of(*asked)
+    assert "'min_bout_s': 2.0" in report["provenance"]["labels"]
+    with pytest.raises(DataError, match="without any running"):
+        report_of(*asked, "--label-threshold-mm-s", 900)
+
+
+def test_a_table_for_people(sessions):
+    shown = command("--data", sessions, "--model", "brightness").stdout
+    assert "simulated-6001" in shown
+    assert "brightness, leave-one-animal-out, simulated data" in shown
+
+
+def test_bad_input_on_one_line(sessions, tmp_path):
+    asked = ("evaluate", "behavior", "--data", sessions / "mouse6000.nwb")
+    assert_one_clear_line(
+        rig(*asked), "leave-one-animal-out with mice simulated-6000 only; valid are 2 or more"
+    )
+    (tmp_path / "precious.txt").write_text("mine")
+    assert_one_clear_line(rig(*asked[:3], sessions, "--out", tmp_path), "exists already and is no evaluation")
+    assert (tmp_path / "precious.txt").read_text() == "mine"
+
+
+def test_bad_options(sessions, tmp_path):
+    with pytest.raises(DataError, match="no model 'best'; valid: causal, "):
+        report_of("--data", sessions, "--model", "best")
+    with pytest.raises(ConfigError, match="--set depth: valid is KEY=VALUE"):
+        report_of("--data", sessions, "--set", "depth")
+    with pytest.raises(DataError, match="there is no folder"):
+        report_of("--data", sessions, "--model", "majority", "--out", tmp_path / "none" / "report")
+    with pytest.raises(DataError, match=r"40 s in 5 blocks with guards of 5 s; valid are 2 blocks or more"):
+        report_of("--data", sessions, "--scheme", "within-session")
