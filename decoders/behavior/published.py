@@ -33,6 +33,7 @@ _BATCH_1, _BATCH_2 = 512, 32  # published
 _CPU_BATCH_1 = 64  # 512 images take 20 GB
 _SHARED_BATCH = 128  # windows that cost as much as 15 separate ones
 _SETTLING_STEPS = 1000  # batch norms' running means keep 1 % a step: they need so many to forget their start
+_REFRESHED_STEPS = 25  # frozen statistics fall behind the weights: features would grow without bound
 _SETTLING_IMAGES = 512
 _VALIDATED_WINDOWS = 32  # consecutive ones, which share their images' features
 
@@ -135,19 +136,23 @@ class _Fit:
         """Train one stage; return its losses as provenance."""
         stretches = self._stretches(self.training, self.sources, stage.length, stage.half_window)
         limit = _limit(self.recipe.frames_per_epoch, stage.length)
+        frozen = stage.length > 1  # batch norms do not learn from a batch of few stretches
         steps = -(-min(len(stretches), limit or len(stretches)) // stage.batch)
 
         def losses(epoch: int) -> Iterator[Tensor]:
             drawn = stretches.draw(np.random.default_rng((config.seed, epoch)), limit)
-            for rows in np.array_split(np.arange(len(drawn)), steps):
+            for step, rows in enumerate(np.array_split(np.arange(len(drawn)), steps)):
+                if frozen and step and step % _REFRESHED_STEPS == 0:
+                    self._settle_norms(stage)
                 yield self._loss(stage.network, stretches.load(drawn[row] for row in rows))
 
-        best = BestEpoch(self._validator(stage, stretches, steps)) if self.validation else None
+        settle = frozen or steps * self.recipe.epochs < _SETTLING_STEPS
+        best = BestEpoch(self._validator(stage, settle)) if self.validation else None
         _lay_out(stage.network.to(self.options.device), torch.channels_last)  # a fifth faster on CPUs
         resume = self.options.cache / f"{self._digest(stage.kind)}.resume"
         history = train(stage.network, losses, steps, config, resume, best)
-        if not best:
-            self._settle_norms(stage, stretches, steps)
+        if settle and not best:
+            self._settle_norms(stage)
         _lay_out(stage.network.to("cpu").eval(), torch.contiguous_format)
         told = {
             "batch": stage.batch * stage.length,
@@ -156,7 +161,7 @@ class _Fit:
         }
         return {f"{stage.kind}_training": json.dumps(told)}
 
-    def _validator(self, stage: _Stage, trained: Stretches, steps: int) -> Callable[[], float]:
+    def _validator(self, stage: _Stage, settle: bool) -> Callable[[], float]:
         """Mean loss over the same frames of the validation excerpts every time."""
         length = _VALIDATED_WINDOWS if stage.half_window else 1
         sources = self.sources[len(self.training) :]
@@ -166,7 +171,8 @@ class _Fit:
         batches = np.array_split(np.arange(len(drawn)), -(-len(drawn) * length // _CPU_BATCH_1))
 
         def validate() -> float:
-            self._settle_norms(stage, trained, steps)
+            if settle:
+                self._settle_norms(stage)
             with torch.no_grad():
                 losses = [
                     len(rows) * float(self._loss(stage.network, stretches.load(drawn[row] for row in rows)))
@@ -177,21 +183,21 @@ class _Fit:
 
         return validate
 
-    def _settle_norms(self, stage: _Stage, stretches: Stretches, steps: int) -> None:
-        """Average batch-norm statistics anew with the present weights, when too few steps did."""
-        norms = [part for part in stage.network.modules() if isinstance(part, nn.BatchNorm2d)]
-        if steps * self.recipe.epochs >= _SETTLING_STEPS or (stage.kind == CNN_GRU_KIND and stage.length > 1):
-            return
+    def _settle_norms(self, stage: _Stage) -> None:
+        """Average batch-norm statistics anew with the present weights, over images from all over the data."""
+        network = stage.network
+        cnn = network.cnn if isinstance(network, CnnGruNetwork) else network
+        norms = [part for part in cnn.modules() if isinstance(part, nn.BatchNorm2d)]
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # a plain average
             norm.train()
-        drawn = stretches.draw(
-            np.random.default_rng(SEED), _SETTLING_IMAGES // (stage.length + 2 * stage.half_window)
-        )
-        with torch.no_grad():
-            for rows in np.array_split(np.arange(len(drawn)), -(-len(drawn) // stage.batch)):
-                self._loss(stage.network, stretches.load(drawn[row] for row in rows))
+        stretches = self._stretches(self.training, self.sources, 1, 0)
+        drawn = stretches.draw(np.random.default_rng(SEED), _SETTLING_IMAGES)
+        with torch.no_grad(), self.recipe.autocast(self.options.device):
+            for rows in np.array_split(np.arange(len(drawn)), -(-len(drawn) // _CPU_BATCH_1)):
+                images, _ = stretches.load(drawn[row] for row in rows)
+                cnn.features(images.flatten(0, 1).to(self.options.device))
         for norm in norms:
             norm.momentum = NORM_MOMENTUM
             norm.eval()

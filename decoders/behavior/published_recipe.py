@@ -36,8 +36,9 @@ class Recipe(BaseModel):
     windows
         "separate": single windows at random, each with its own 2 h + 1 images, as published. "shared": stretches of
         `stretch_windows` consecutive windows at random, each image through the CNN once. The labels of a
-        stretch are much alike, so a batch tells less than as many separate windows, and batch norms keep stage 1's
-        statistics; the loss and its gradient are those of the same windows one by one.
+        stretch are much alike, so a batch tells less than as many separate windows, and batch norms take no
+        statistics from it: they are averaged anew every 25 steps. The loss and its gradient are those of the
+        same windows one by one.
     frames_per_epoch, validation_frames
         Labelled frames drawn at random in every epoch, and in every validation. None: all; as many as in an epoch.
     precision
