@@ -18,7 +18,8 @@ from decoders.behavior.metrics import area_under_curve, best_threshold
 from decoders.behavior.predictor import FitOptions
 from decoders.checkpoint import Checkpoint, load_checkpoint
 from decoders.datasets.behavior import BehaviorRecording, Excerpt
-from decoders.normalise import bin_area
+from decoders.datasets.cache import cached
+from decoders.normalise import NormaliserConfig, RunningNormaliser, bin_area
 from rig.errors import DataError
 
 Kind = Literal["majority", "brightness", "logistic", "svm"]
@@ -26,11 +27,13 @@ KINDS: tuple[Kind, ...] = ("majority", "brightness", "logistic", "svm")
 WINDOW_S = 0.17
 WARM_UP_S = 3.0  # the running normalisation does not know the animal yet: neither fitted to nor answered
 COMPONENTS = 50
+_EDGE_PX = 64  # 0.17 mm of cortex in the published frames, finer than its areas
+_READ_FRAMES = 256
 _PCA_FRAMES = 4000
 _FIT_FRAMES = 20_000  # fitted to at most so many, drawn at random: neighbours are much alike
 _CHOICE_FRAMES = 5000  # of them, to choose the strength with
 _STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
-_STD_S = 60.0  # time constant of the ROIs' running mean and standard deviation, as for the pixels
+_STD_S = 60.0  # time constant of running means and standard deviations: several bouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,23 +273,26 @@ def _projected(frames: NDArray[np.float16], weights: NDArray[np.float32]) -> NDA
 
 
 def normalised_frames(recording: BehaviorRecording, cache: Path) -> NDArray[np.float16]:
-    """Frames as the causal model sees them, (T, h, w), binned and normalised without any later frame."""
-    from decoders.behavior.train import input_size
-    from decoders.datasets.cache import cached
-    from decoders.normalise import NormaliserConfig, RunningNormaliser
-
-    size = input_size(*recording.size_px)
+    """Frames binned to about 64 pixels an edge and normalised by the live code, (T, h, w); kept in `cache`."""
+    size = binned_size(*recording.size_px)
 
     def make() -> dict[str, NDArray[np.generic]]:
         normaliser = RunningNormaliser(*size, NormaliserConfig(_STD_S, _STD_S, recording.rate_hz))
         frames = np.empty((len(recording), *size), np.float16)
-        for at in range(len(recording)):
-            if at % 256 == 0:
-                chunk = recording.frames[at : at + 256]
-            frames[at] = normaliser.step(bin_area(chunk[at % 256], *size))
+        for start in range(0, len(recording), _READ_FRAMES):
+            for at, frame in enumerate(recording.frames[start : start + _READ_FRAMES], start):
+                frames[at] = normaliser.step(bin_area(frame, *size))
         return {"frames": frames}
 
-    return cast("NDArray[np.float16]", cached(cache, recording, "normalised", make)["frames"])
+    name = f"normalised-{size[0]}x{size[1]}"
+    return cast("NDArray[np.float16]", cached(cache, recording, name, make)["frames"])
+
+
+def binned_size(height_px: int, width_px: int) -> tuple[int, int]:
+    """Size after binning by the largest whole number that divides both edges and leaves 64 pixels or more."""
+    largest = max(1, min(height_px, width_px) // _EDGE_PX)
+    factor = next(f for f in range(largest, 0, -1) if height_px % f == 0 and width_px % f == 0)
+    return height_px // factor, width_px // factor
 
 
 def _components(training: Sequence[Excerpt], options: FitOptions) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from threadpoolctl import threadpool_limits
 
 from decoders.behavior import predictor
-from decoders.behavior.baselines import KINDS, load_baseline, running_z, window_frames
+from decoders.behavior.baselines import KINDS, binned_size, load_baseline, running_z, window_frames
 from decoders.behavior.metrics import area_under_curve
 from decoders.behavior.predictor import FitOptions
 from decoders.datasets.behavior import BehaviorRecording, Excerpt
@@ -173,3 +173,16 @@ def test_running_z_scores_by_hand():
     mean, variance = 2.0, 0.5 * 1.0  # plain averages of all so far
     assert found[1, 0] == pytest.approx((3 - mean) / np.sqrt(variance))
     assert abs(running_z(np.random.default_rng(0).normal(5, 2, (4000, 1)), RATE_HZ)[1000:].std() - 1) < 0.1
+
+
+@given(st.integers(1, 700), st.integers(1, 700))
+def test_frames_of_any_size_can_be_binned(height, width):
+    rows, columns = binned_size(height, width)
+    assert (height % rows, width % columns) == (0, 0)
+    assert height // rows == width // columns
+    assert min(rows, columns) >= min(64, height, width)
+
+
+def test_published_frames_are_binned_in_two():
+    assert binned_size(128, 128) == (64, 64)
+    assert binned_size(512, 640) == (64, 80)
