@@ -77,7 +77,7 @@ def delay_interval(score: OnsetScore, seed: int = 0, replicates: int = REPLICATE
 
 
 def shifted_null(answers: Sequence[Answers], seed: int = 0, shifts: int = SHIFTS) -> Null | None:
-    """AUC against each session's labels moved in a circle by 30 s or more; None when a session is too short.
+    """AUC against each session's labels moved in a circle by 30 s or more; None when one is under 2 min.
 
     Sessions are shifted each by its own amount. A shift keeps the bouts' lengths and numbers, which plain shuffling
     would destroy: neighbouring frames alike would look better than chance.
@@ -88,7 +88,7 @@ def shifted_null(answers: Sequence[Answers], seed: int = 0, shifts: int = SHIFTS
     positives, negatives = int(running.sum()), int((~running).sum())
     lengths = [int(a.known.sum()) for a in answers]
     margins = [round(SHORTEST_SHIFT_S * a.rate_hz) for a in answers]
-    long = all(length > 2 * margin for length, margin in zip(lengths, margins, strict=True))
+    long = all(length >= 4 * margin for length, margin in zip(lengths, margins, strict=True))
     if not positives or not negatives or not long:
         return None
     ranks = rankdata(probability)

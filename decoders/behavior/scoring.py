@@ -14,7 +14,15 @@ from decoders.behavior.baselines import KINDS
 from decoders.behavior.chance import block_samples, compare, delay_interval, shifted_null
 from decoders.behavior.evaluate import Evaluation, Run
 from decoders.behavior.metrics import HALF, Answers, calibration, pooled, score_frames
-from decoders.behavior.onsets import MOST_PER_MIN, OnsetRule, OnsetScore, at_threshold, together, trade_off
+from decoders.behavior.onsets import (
+    MOST_PER_MIN,
+    OnsetRule,
+    OnsetScore,
+    at_threshold,
+    lowest_threshold,
+    together,
+    trade_off,
+)
 from decoders.behavior.resampling import interval, interval_over_mice, mean_samples
 from decoders.behavior.runs import SWEEP_S, at_window
 
@@ -139,7 +147,14 @@ def _onsets(runs: Sequence[Run], rule: OnsetRule, curve: bool = True) -> Json:
         found["reasons"]["threshold"] = (
             "no threshold keeps the false alarms within the limit on other animals"
         )
+    found["at_own_threshold"] = _delay(together(_at_own(run, rule) for run in runs))
     return {**found, "trade_off": _curve(runs[0].answers, rule)} if curve else found
+
+
+def _at_own(run: Run, rule: OnsetRule) -> OnsetScore:
+    """Score a run at the lowest threshold that keeps to the limit on the test animal itself."""
+    lowest = lowest_threshold(trade_off(run.answers, rule))
+    return at_threshold(run.answers, np.inf if lowest is None else lowest, rule)
 
 
 def _delay(score: OnsetScore) -> Json:
@@ -189,7 +204,7 @@ def _null(runs: Sequence[Run]) -> Json:
     """AUC of the first run against labels shifted in time."""
     null = shifted_null(runs[0].answers)
     if null is None:
-        return {"auc": None, "reason": "a session of less than 60 s, or without running or rest"}
+        return {"auc": None, "reason": "a session of less than 2 min, or no running or no rest"}
     low, high = _plain(null.low), _plain(null.high)
     return {"auc": _plain(null.mean), "range": [low, high], "p": _plain(null.p), "shifts": null.shifts}
 

@@ -160,7 +160,8 @@ def _progress(fits: int) -> "Iterator[Callable[[str, str], None]]":
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("folds", total=fits)
         done = iter(range(fits))
 

@@ -227,7 +227,9 @@ def test_the_null_is_chance_and_the_truth_is_far_from_it():
     assert null.p == pytest.approx(1 / 1001)
     unrelated = shifted_null([answers(np.random.default_rng(5).random(2400), running)])
     assert unrelated.p > 0.01
-    assert shifted_null([answers(probability[:600], running[:600])]) is None, "60 s allow no shift of 30 s"
+    assert shifted_null([answers(probability[:600], running[:600])]) is None, (
+        "60 s leave hardly any shift to choose"
+    )
     assert shifted_null([answers(probability, np.ones(2400))]) is None
 
 

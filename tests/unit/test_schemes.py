@@ -248,6 +248,7 @@ def test_published_figures_are_means_over_a_mouses_models(mice, known_model, tmp
     assert report["mice"]["a"]["auc"] == 1.0
     assert report["tests"]["runs"] == 6
     assert report["mean"]["onsets"]["median_ms"] == 0.0
+    assert report["mean"]["onsets"]["at_own_threshold"]["false_alarms_per_min"] == 0.0
 
 
 def test_what_is_fitted_for_a_sweep_and_for_another_window(tmp_path):
