@@ -17,11 +17,16 @@ _SMALLEST_STD = 1e-6  # a camera with its cap on must not divide by zero
 
 @dataclass(frozen=True, slots=True)
 class NormaliserConfig:
-    """Time constants of the running statistics, seconds, at the frame rate they are used with."""
+    """Time constants of the running statistics, seconds, at the frame rate they are used with.
+
+    Without the common mode, what brightens or dims all pixels alike (lamp, focus, blood, arousal) is taken out of
+    every frame: the mean over its pixels is subtracted.
+    """
 
     mean_s: float
     std_s: float
     rate_hz: float
+    common_mode: bool = True
 
 
 class RunningNormaliser:
@@ -35,6 +40,7 @@ class RunningNormaliser:
     def __init__(self, height_px: int, width_px: int, config: NormaliserConfig) -> None:
         self._mean = np.zeros((height_px, width_px), np.float32)
         self._variance = 0.0
+        self._common_mode = config.common_mode
         self._slowest = (
             _forgetting(config.mean_s, config.rate_hz),
             _forgetting(config.std_s, config.rate_hz),
@@ -48,6 +54,8 @@ class RunningNormaliser:
         deviation = frame.astype(np.float32) - self._mean
         self._mean += np.float32(mean_share) * deviation
         deviation *= np.float32(1.0 - mean_share)  # now the distance to the mean that includes this frame
+        if not self._common_mode:
+            deviation -= deviation.mean()
         self._variance += variance_share * (float(np.square(deviation).mean()) - self._variance)
         deviation *= np.float32(1.0 / max(math.sqrt(self._variance), _SMALLEST_STD))
         return deviation

@@ -33,7 +33,7 @@ _PCA_FRAMES = 4000
 _FIT_FRAMES = 20_000  # fitted to at most so many, drawn at random: neighbours are much alike
 _CHOICE_FRAMES = 5000  # of them, to choose the strength with
 _STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
-_STD_S = 60.0  # time constant of running means and standard deviations: several bouts
+_MEAN_S, _STD_S = 20.0, 60.0  # time constants of the running statistics, those of the causal model
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,22 +202,22 @@ def window_frames(options: FitOptions, rate_hz: float) -> int:
 
 
 def running_z(
-    traces: NDArray[np.floating], rate_hz: float, time_constant_s: float = _STD_S
+    traces: NDArray[np.floating], rate_hz: float, mean_s: float = _MEAN_S, std_s: float = _STD_S
 ) -> NDArray[np.float32]:
     """Each trace less its running mean, divided by its running standard deviation: (T, R), no later frame used.
 
-    Exponential once the time constant has passed, plain averages before, as `RunningNormaliser` does for images
+    Exponential once the time constants have passed, plain averages before, as `RunningNormaliser` does for images
     (which shares one standard deviation; traces are on scales of their own).
     """
-    slowest = 1.0 - math.exp(-1.0 / (time_constant_s * rate_hz))
+    slowest = [1.0 - math.exp(-1.0 / (constant_s * rate_hz)) for constant_s in (mean_s, std_s)]
     mean, variance = np.zeros(traces.shape[1]), np.zeros(traces.shape[1])
     scores = np.empty(traces.shape, np.float32)
     for at, row in enumerate(traces):
-        share = max(slowest, 1.0 / (at + 1))
+        mean_share, std_share = (max(share, 1.0 / (at + 1)) for share in slowest)
         deviation = row - mean
-        mean += share * deviation
-        deviation *= 1.0 - share
-        variance += share * (deviation * deviation - variance)
+        mean += mean_share * deviation
+        deviation *= 1.0 - mean_share
+        variance += std_share * (deviation * deviation - variance)
         scores[at] = deviation / np.sqrt(np.maximum(variance, 1e-12))
     return scores
 
@@ -277,7 +277,7 @@ def normalised_frames(recording: BehaviorRecording, cache: Path) -> NDArray[np.f
     size = binned_size(*recording.size_px)
 
     def make() -> dict[str, NDArray[np.generic]]:
-        normaliser = RunningNormaliser(*size, NormaliserConfig(_STD_S, _STD_S, recording.rate_hz))
+        normaliser = RunningNormaliser(*size, NormaliserConfig(_MEAN_S, _STD_S, recording.rate_hz))
         frames = np.empty((len(recording), *size), np.float16)
         for start in range(0, len(recording), _READ_FRAMES):
             for at, frame in enumerate(recording.frames[start : start + _READ_FRAMES], start):

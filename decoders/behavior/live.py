@@ -1,12 +1,13 @@
 """`decoder: causal`: the probability that the animal runs, from the present frame and what came before."""
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from decoders.behavior.adaptation import Adaptation, AdaptationConfig
 from decoders.behavior.importance import LiveImportance
 from decoders.checkpoint import Checkpoint, load_checkpoint, resolve
 from decoders.normalise import NormaliserConfig, RunningNormaliser
@@ -14,9 +15,6 @@ from decoders.resample import FrameResampler
 from decoders.runtime import CudaGraphEngine, Engine, OnnxEngine
 from rig.config import DecoderConfig
 from rig.messages import Frame, FrameStream, PredictionStream
-
-if TYPE_CHECKING:
-    from decoders.behavior.model import BehaviorNetwork
 
 KIND = "behavior-cnn-gru"
 _MEMORY_S = 0.5  # after lost frames, until the network has seen enough of the present again
@@ -49,10 +47,11 @@ class CausalBehavior:
         normaliser = NormaliserConfig(**checkpoint.settings["normaliser"])
         self._normalise = RunningNormaliser(checkpoint.height_px, checkpoint.width_px, normaliser)
         self._engine = self._make_engine(checkpoint)
-        self._no_memory = np.zeros((1, 1, checkpoint.settings["network"]["hidden"]), np.float32)
+        self._adaptation = Adaptation(AdaptationConfig(**checkpoint.settings["adaptation"]))
+        self._no_memory = np.zeros(checkpoint.settings["network"]["state_shape"], np.float32)
         self._warm_up_frames = math.ceil(self._config.warm_up_s * checkpoint.rate_hz)
         self._memory_frames = math.ceil(_MEMORY_S * checkpoint.rate_hz)
-        self._hidden = self._no_memory
+        self._state = self._no_memory
         self._known_from = self._warm_up_frames
         self._answer = np.array(np.nan, np.float32)
         size = (checkpoint.height_px, checkpoint.width_px)
@@ -72,16 +71,17 @@ class CausalBehavior:
         pixels = self._resample(frame)
         if pixels is not None:
             normalised = self._normalise.step(pixels)
-            before = self._hidden
-            answer, self._hidden = self._ask(normalised, before)
+            before = self._state
+            logit, self._state = self._engine(normalised[None, None], before)
             if self._normalise.seen > self._known_from:
+                answer = self._adaptation.step(float(logit[0]))
                 self._answer = np.array(answer, np.float32)
                 self._importance.follow(normalised, before, answer)
         return self._answer
 
     def forget(self) -> None:
         """Begin with an empty memory; the running normalisation, which is of minutes, is kept."""
-        self._hidden = self._no_memory
+        self._state = self._no_memory
         self._answer = np.array(np.nan, np.float32)
         self._known_from = max(self._warm_up_frames, self._normalise.seen + self._memory_frames)
         self._importance.forget()
@@ -100,30 +100,13 @@ class CausalBehavior:
     ) -> tuple[float, NDArray[np.float32]]:
         """Probability and state after a normalised frame; changes nothing of the decoder's own."""
         logit, after = self._engine(pixels[None, None], before)
-        return probability(float(logit[0])), after
+        return self._adaptation.probability(float(logit[0])), after
 
     def _make_engine(self, checkpoint: Checkpoint) -> Engine:
         if self._config.device == "cpu":
             return OnnxEngine(checkpoint.arrays["onnx"].tobytes(), self._config.threads, str(self._path))
+        from decoders.behavior.causal import load_network
         from decoders.behavior.model import Step, step_inputs
 
         network = load_network(checkpoint)
         return CudaGraphEngine(Step(network), step_inputs(network.config), str(self._path))
-
-
-def load_network(checkpoint: Checkpoint) -> "BehaviorNetwork":
-    """Rebuild the torch network of a checkpoint, for training, analysis or CUDA; imports torch."""
-    import torch
-
-    from decoders.behavior.model import BehaviorNetwork, NetworkConfig
-
-    sizes = checkpoint.settings["network"]
-    network = BehaviorNetwork(NetworkConfig(**{**sizes, "channels": tuple(sizes["channels"])}))
-    weights = {name: torch.from_numpy(array) for name, array in checkpoint.arrays.items() if name != "onnx"}
-    network.load_state_dict(weights)
-    return network.eval()
-
-
-def probability(logit: float) -> float:
-    """Logistic function that cannot overflow."""
-    return 0.5 * (1.0 + math.tanh(0.5 * logit))

@@ -1,176 +1,203 @@
-"""Training of the causal run/rest decoder: recordings to a checkpoint."""
+"""Training of the causal run/rest decoder: excerpts of recordings to a predictor."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+import hashlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 
-from decoders.behavior.evaluate import Score, best_threshold, score
-from decoders.behavior.live import KIND
-from decoders.behavior.model import BehaviorNetwork, NetworkConfig, Step, step_inputs
-from decoders.checkpoint import Checkpoint
-from decoders.normalise import NormaliserConfig, RunningNormaliser, bin_area
-from decoders.runtime import export_onnx
+from decoders.behavior.adaptation import AdaptationConfig
+from decoders.behavior.augment import Variation, vary
+from decoders.behavior.causal import CausalPredictor, input_size, prepared
+from decoders.behavior.model import BehaviorNetwork, NetworkConfig
+from decoders.behavior.predictor import FitOptions
+from decoders.datasets.behavior import Excerpt
+from decoders.normalise import NormaliserConfig
 from decoders.training import TrainingConfig, fix_seeds, train
 from rig.errors import DataError
 
-INPUT_PX = 64  # frames are binned towards this edge: 0.17 mm on the cortex, finer than its areas
-_MEAN_S, _STD_S = 60.0, 60.0  # several bouts, so that a long run does not become the mean
-_CHUNK_S = 20.0  # the hidden state is carried so far, then starts anew
-_SEGMENT_S = 2.0  # the gradient goes back so far
-_BATCH = 12
-_SHIFT_PX = 3  # optics are never mounted twice in the same place
-_WARM_UP_S = 3.0  # not scored, as live
+Clip = tuple[int, int]  # which excerpt, and its first frame
 
 
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """One animal's normalised frames, half precision to save memory, and its labels."""
+class Recipe(BaseModel):
+    """Everything that a training can be asked to do otherwise; `rig evaluate behavior --set` names these."""
 
-    name: str
-    rate_hz: float
-    frames: NDArray[np.float16]  # (T, H, W)
-    running: NDArray[np.bool_]  # (T,)
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(default=14, ge=1)
+    learning_rate: float = Field(default=1.5e-3, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    channels: tuple[int, ...] = (24, 48)
+    features: int = 48
+    hidden: int = 32
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    memory: Literal["carried", "windowed"] = "carried"
+    window_s: float = Field(default=1.0, gt=0)
+    """What a windowed memory joins."""
+    mean_s: float = Field(default=20.0, gt=0)
+    """Time constant of the running mean: the light drifts slowly, and the memory outlasts it."""
+    std_s: float = Field(default=60.0, gt=0)
+    common_mode: bool = False
+    """Whether what all pixels do alike is left in the frames."""
+    adaptation_s: float = Field(default=60.0, gt=0)
+    """Time constant of the adaptation to the animal, `decoders.behavior.adaptation`."""
+    temperature: float = Field(default=1.5, gt=0)
+    """Logits are divided by it."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+    clip_s: float = Field(default=40.0, gt=0)
+    """The memory is carried so far in training, then starts anew."""
+    segment_s: float = Field(default=4.0, gt=0)
+    """The gradient goes back so far."""
+    batch: int = Field(default=4, ge=1)
+    rotation_deg: float = 8.0
+    log_scale: float = 0.08
+    shift: float = 0.06
+    local_log_gain: float = 0.3
+    global_log_gain: float = 0.3
+    local_offset: float = 0.4
 
     @property
-    def brightness(self) -> NDArray[np.float32]:
-        """Mean of every normalised frame, (T,)."""
-        brightness: NDArray[np.float32] = self.frames.mean(axis=(1, 2), dtype=np.float32)
-        return brightness
+    def variation(self) -> Variation:
+        """How clips are varied."""
+        return Variation(
+            self.rotation_deg,
+            self.log_scale,
+            self.shift,
+            self.local_log_gain,
+            self.global_log_gain,
+            self.local_offset,
+        )
 
 
-def input_size(height_px: int, width_px: int) -> tuple[int, int]:
-    """Size that the network sees: the camera's, divided by the whole number that brings it nearest above 64 pixels.
+def recipe(options: FitOptions) -> Recipe:
+    """Our recipe with what the options ask for; raises `DataError` for a setting that does not exist."""
+    asked = dict(options.settings or {})
+    if options.epochs is not None:
+        asked["epochs"] = options.epochs
+    if options.window_s is not None:
+        asked |= {"memory": "windowed", "window_s": options.window_s}
+    try:
+        return Recipe(**asked)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = ".".join(map(str, problem["loc"]))
+        raise DataError(
+            f"setting {name}: {problem['msg']}; valid: {', '.join(Recipe.model_fields)}"
+        ) from None
+
+
+def fit(training: Sequence[Excerpt], validation: Sequence[Excerpt], options: FitOptions) -> CausalPredictor:
+    """Train the causal decoder; `validation` is not needed and not looked at.
 
     Raises
     ------
     DataError
-        When that number does not divide the camera's frames.
+        When recordings differ in size or rate, or lack one of run and rest.
     """
-    factor = max(1, min(height_px, width_px) // INPUT_PX)
-    if height_px % factor or width_px % factor:
-        size = f"{height_px}x{width_px}"
-        raise DataError(f"frames of {size} pixels cannot be binned by {factor}; valid are multiples of it")
-    return height_px // factor, width_px // factor
-
-
-def prepare(
-    name: str, frames: Iterable[NDArray[np.generic]], running: NDArray[np.bool_], rate_hz: float
-) -> Recording:
-    """Bin and normalise a recording's frames (H, W), in order, by the live code."""
-    normaliser: RunningNormaliser | None = None
-    normalised = []
-    for frame in frames:
-        size = input_size(*frame.shape)
-        normaliser = normaliser or RunningNormaliser(*size, NormaliserConfig(_MEAN_S, _STD_S, rate_hz))
-        normalised.append(normaliser.step(bin_area(frame, *size)).astype(np.float16))
-    if not normalised or len(normalised) != len(running) or len(running) < _CHUNK_S * rate_hz:
-        raise DataError(
-            f"{name}: {len(normalised)} frames; valid is {_CHUNK_S:g} s or more, every one labelled"
-        )
-    return Recording(name, rate_hz, np.stack(normalised), running)
-
-
-def fit(
-    recordings: Sequence[Recording], config: TrainingConfig, resume: Path | None = None
-) -> tuple[BehaviorNetwork, list[float]]:
-    """Train a network on recordings of one rate and size; return it with the mean loss of every epoch."""
-    sizes = {(recording.frames.shape[1:], recording.rate_hz) for recording in recordings}
-    if len(sizes) != 1:
-        raise DataError(f"recordings differ in size or rate: {sorted(map(str, sizes))}; valid is one of each")
+    asked = recipe(options)
+    rate_hz, size = _one_kind(training)
+    config = TrainingConfig(
+        epochs=asked.epochs,
+        learning_rate=asked.learning_rate,
+        weight_decay=asked.weight_decay,
+        seed=options.seed,
+        threads=options.threads,
+    )
     fix_seeds(config)
-    height, width = recordings[0].frames.shape[1:]
-    network = BehaviorNetwork(NetworkConfig(height, width))
-    chunks = sum(_chunks(recording) for recording in recordings)
-    segments = round(_CHUNK_S / _SEGMENT_S)
-    steps = -(-chunks // _BATCH) * segments
-
-    def losses(epoch: int) -> Iterator[Tensor]:
-        rng = np.random.default_rng((config.seed, epoch))
-        for frames, running in _batches(recordings, rng):
-            hidden = network.start(len(frames))
-            for part, label in zip(frames.chunk(segments, 1), running.chunk(segments, 1), strict=True):
-                logits, hidden = network(part, hidden.detach())
-                yield F.binary_cross_entropy_with_logits(logits, label)
-
-    history = train(network, losses, steps, config, resume)
-    return network.eval(), history
+    window = max(1, round(asked.window_s * rate_hz)) if asked.memory == "windowed" else 0
+    sizes = NetworkConfig(*size, asked.channels, asked.features, asked.hidden, asked.dropout, window)
+    network = BehaviorNetwork(sizes).to(options.device)
+    network.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 1.3 x faster
+    normaliser = NormaliserConfig(asked.mean_s, asked.std_s, rate_hz, asked.common_mode)
+    clips = _Clips(training, asked, rate_hz, options.cache, normaliser)
+    resume = options.cache / f"causal-{_digest(training, asked, options)}.resume"
+    options.cache.mkdir(parents=True, exist_ok=True)
+    train(network, lambda epoch: _losses(network, clips, options, epoch), clips.steps, config, resume)
+    running = np.concatenate([excerpt.running for excerpt in training])
+    adaptation = AdaptationConfig(float(running.mean()), asked.temperature, asked.adaptation_s, rate_hz)
+    return CausalPredictor(network.cpu().eval(), normaliser, adaptation, options.cache)
 
 
-def decode(network: BehaviorNetwork, recording: Recording) -> NDArray[np.float32]:
-    """Probability of running at every frame of a recording, (T,), by the sequence form of the network."""
-    hidden, answers = network.start(1), []
-    with torch.no_grad():
-        for part in torch.split(torch.from_numpy(recording.frames), 256):
-            logits, hidden = network(part.float().unsqueeze(0), hidden)
-            answers.append(torch.sigmoid(logits[0]))
-    probability: NDArray[np.float32] = torch.cat(answers).numpy()
-    return probability
+class _Clips:
+    """Stretches of the training excerpts, drawn anew every epoch and read from the disk batch by batch."""
+
+    def __init__(
+        self,
+        training: Sequence[Excerpt],
+        asked: Recipe,
+        rate_hz: float,
+        cache: Path | None,
+        normaliser: NormaliserConfig,
+    ) -> None:
+        self.asked = asked
+        self._excerpts = training
+        shortest = min(len(excerpt) for excerpt in training)
+        self._length = min(round(asked.clip_s * rate_hz), shortest)
+        self._segment = min(round(asked.segment_s * rate_hz), self._length)
+        self._frames = [prepared(excerpt.recording, cache, normaliser) for excerpt in training]
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps an epoch."""
+        clips = sum(len(excerpt) // self._length for excerpt in self._excerpts)
+        return -(-clips // self.asked.batch) * -(-self._length // self._segment)
+
+    def batches(self, rng: np.random.Generator) -> Iterator[list[tuple[Tensor, Tensor]]]:
+        """Batches of varied clips, each as segments in order: frames (B, t, H, W) and labels (B, t)."""
+        clips = self._drawn(rng)
+        for batch in np.array_split(np.arange(len(clips)), -(-len(clips) // self.asked.batch)):
+            chosen = [clips[k] for k in batch]
+            frames = np.stack([self._frames[k][at : at + self._length] for k, at in chosen])
+            running = np.stack(
+                [self._excerpts[k].recording.running[at : at + self._length] for k, at in chosen]
+            )
+            varied = vary(torch.from_numpy(frames.astype(np.float32)), self.asked.variation, rng)
+            labels = torch.from_numpy(running.astype(np.float32))
+            parts = (torch.split(whole, self._segment, 1) for whole in (varied, labels))
+            yield list(zip(*parts, strict=True))
+
+    def _drawn(self, rng: np.random.Generator) -> list[Clip]:
+        """As many clips as fit, from a random first frame of every excerpt, in random order."""
+        clips: list[Clip] = []
+        for k, excerpt in enumerate(self._excerpts):
+            count = len(excerpt) // self._length
+            first = excerpt.start + int(rng.integers(len(excerpt) - count * self._length + 1))
+            clips += [(k, first + n * self._length) for n in range(count)]
+        return [clips[k] for k in rng.permutation(len(clips))]
 
 
-def evaluate(
-    network: BehaviorNetwork, trained_on: Sequence[Recording], held_out: Sequence[Recording]
-) -> dict[str, Score]:
-    """Score recordings of animals that were not trained on, after the warm-up."""
-    threshold = best_threshold(
-        np.concatenate([recording.brightness for recording in trained_on]),
-        np.concatenate([recording.running for recording in trained_on]),
-    )
-    scores = {}
-    for recording in held_out:
-        start = round(_WARM_UP_S * recording.rate_hz)
-        probability, brightness = decode(network, recording), recording.brightness
-        running = recording.running[start:]
-        scores[recording.name] = score(probability[start:], brightness[start:], threshold, running)
-    return scores
+def _losses(network: BehaviorNetwork, clips: _Clips, options: FitOptions, epoch: int) -> Iterator[Tensor]:
+    """One loss a segment; the state is carried over the segments of a clip, the gradient is not."""
+    rng = np.random.default_rng((options.seed, epoch))
+    smooth = clips.asked.label_smoothing
+    for batch in clips.batches(rng):
+        state = network.start(len(batch[0][0])).to(options.device)
+        for frames, running in batch:
+            logits, state = network(frames.to(options.device), state.detach())
+            target = running.to(options.device) * (1 - 2 * smooth) + smooth
+            yield F.binary_cross_entropy_with_logits(logits, target)
 
 
-def make_checkpoint(network: BehaviorNetwork, recording: Recording, provenance: dict[str, str]) -> Checkpoint:
-    """Pack a trained network; `recording` is one of those it was trained on."""
-    weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
-    graph = export_onnx(Step(network), step_inputs(network.config))
-    return Checkpoint(
-        kind=KIND,
-        height_px=recording.frames.shape[1],
-        width_px=recording.frames.shape[2],
-        rate_hz=recording.rate_hz,
-        arrays={**weights, "onnx": np.frombuffer(graph, np.uint8)},
-        settings={
-            "network": asdict(network.config),
-            "normaliser": asdict(NormaliserConfig(_MEAN_S, _STD_S, recording.rate_hz)),
-        },
-        provenance=provenance,
-    )
+def _one_kind(training: Sequence[Excerpt]) -> tuple[float, tuple[int, int]]:
+    """Rate and input size of the recordings, which must be one and the same."""
+    found = {(e.recording.rate_hz, e.recording.size_px) for e in training}
+    if len(found) != 1:
+        raise DataError(f"recordings differ in rate or size: {sorted(map(str, found))}; valid is one of each")
+    if len(np.unique(np.concatenate([excerpt.running for excerpt in training]))) < 2:
+        raise DataError(
+            "the training recordings hold one behaviour only; valid are recordings with run and rest"
+        )
+    rate_hz, size_px = found.pop()
+    return rate_hz, input_size(*size_px)
 
 
-def _chunks(recording: Recording) -> int:
-    return int(len(recording.frames) / (_CHUNK_S * recording.rate_hz))
-
-
-def _batches(recordings: Sequence[Recording], rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Chunks in random order, each with its own small shift and mirrored or not: (B, T, H, W) and labels (B, T)."""
-    starts = []
-    for recording in recordings:
-        length, count = round(_CHUNK_S * recording.rate_hz), _chunks(recording)
-        first = int(rng.integers(len(recording.frames) - count * length + 1))
-        starts += [(recording, first + k * length, length) for k in range(count)]
-    order = rng.permutation(len(starts))
-    for batch in np.array_split(order, -(-len(order) // _BATCH)):
-        chunks = [starts[k] for k in batch]
-        frames = [_augment(recording.frames[at : at + length], rng) for recording, at, length in chunks]
-        running = [recording.running[at : at + length] for recording, at, length in chunks]
-        yield torch.from_numpy(np.stack(frames)), torch.from_numpy(np.stack(running).astype(np.float32))
-
-
-def _augment(frames: NDArray[np.float16], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Shift by some pixels (zeros come in: the mean) and mirror left and right half of the time."""
-    down, right = rng.integers(-_SHIFT_PX, _SHIFT_PX + 1, 2)
-    padded = np.pad(frames.astype(np.float32), ((0, 0), (_SHIFT_PX, _SHIFT_PX), (_SHIFT_PX, _SHIFT_PX)))
-    rows, columns = _SHIFT_PX + down, _SHIFT_PX + right
-    shifted = padded[:, rows : rows + frames.shape[1], columns : columns + frames.shape[2]]
-    return shifted[:, :, ::-1].copy() if rng.random() < 0.5 else shifted
+def _digest(training: Sequence[Excerpt], asked: Recipe, options: FitOptions) -> str:
+    """Name of a training's state: the same data, recipe and seed, the same name."""
+    parts = [f"{e.recording.path.resolve()} {e.recording.session} {e.start} {e.stop}" for e in training]
+    text = " ".join([*parts, asked.model_dump_json(), str(options.seed), options.device])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -2,22 +2,36 @@
 
 import json
 import logging
+import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from decoders.commands.options import Data, Json, Out, provenance, refuse_existing, report
+from decoders.commands.options import (
+    Data,
+    Json,
+    Out,
+    Series,
+    Speed,
+    SpeedUnit,
+    provenance,
+    refuse_existing,
+    report,
+    settings,
+)
 from rig.errors import DataError
 
 if TYPE_CHECKING:
+    from decoders.behavior.predictor import Predictor
+    from decoders.datasets.behavior import BehaviorRecording
     from rig.config import RigConfig
 
 _LOG = logging.getLogger(__name__)
-_HELD_OUT_EVERY = 4  # one session in four is not trained on, but scored
+_HELD_OUT_EVERY = 4  # one mouse in four is not trained on, but scored
 
 train = typer.Typer(
     name="train",
@@ -31,42 +45,63 @@ train = typer.Typer(
 def behavior(
     data: Data,
     out: Out,
+    layout: Annotated[
+        Literal["kobe", "sessions"], typer.Option(help="How the data are laid out.")
+    ] = "sessions",
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights and of the order of the data.")] = 0,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the data.")] = 8,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data.")] = None,
+    given: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE of the recipe; may be repeated.")
+    ] = None,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the network is trained.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    series: Series = None,
+    speed: Speed = None,
+    speed_unit: SpeedUnit = None,
     as_json: Json = False,
 ) -> None:
-    """Train the causal run/rest decoder on widefield sessions; every fourth is held out and scored.
+    """Train the causal run/rest decoder on widefield recordings; every fourth mouse is held out and scored.
 
-    Broken off, the same command goes on where it was (OUT.resume).
+    Broken off, the same command goes on where it was (folder OUT.cache).
     """
-    from decoders.behavior import train as training
-    from decoders.datasets import sessions
-    from decoders.training import TrainingConfig
-    from rig.recording.reader import SessionReader
+    from decoders.behavior.predictor import FitOptions
+    from decoders.behavior.train import fit
+    from decoders.datasets.reading import ReadingOptions
+    from decoders.datasets.recordings import open_recordings
 
     refuse_existing(out)
-    recordings, origins = [], []
-    for path in sessions.session_files(data):
-        _LOG.info("reading %s", path)
-        with SessionReader(path) as reader:
-            found = sessions.running_recording(reader, path)
-            frames = sessions.in_order(found.frames)
-            recordings.append(training.prepare(found.name, frames, found.running, found.rate_hz))
-            origins.append(_origin(reader.description.config))
-    if len(recordings) < 2:
-        raise DataError("one session only; valid is 2 or more: one is held out and scored")
-    held_out = recordings[_HELD_OUT_EVERY - 1 :: _HELD_OUT_EVERY] or recordings[-1:]
-    trained_on = [recording for recording in recordings if all(recording is not other for other in held_out)]
-    config = TrainingConfig(epochs=epochs, seed=seed)
-    network, losses = training.fit(trained_on, config, out.with_name(out.name + ".resume"))
-    scores = {name: asdict(score) for name, score in training.evaluate(network, trained_on, held_out).items()}
-    came_from = provenance(f"rig train behavior --seed {seed} --epochs {epochs}", origins)
-    came_from |= {
-        "trained_on": ", ".join(recording.name for recording in trained_on),
-        "held_out": json.dumps({name: round(score["auc"], 4) for name, score in scores.items()}),
+    cache = out.with_name(out.name + ".cache")
+    options = FitOptions(cache, seed, epochs, device, threads, settings=settings(given or []))
+    reading = ReadingOptions(series, speed, speed_unit)
+    with open_recordings(data, layout, None, reading) as recordings:
+        mice = sorted({recording.mouse for recording in recordings})
+        if len(mice) < 2:
+            raise DataError(f"{len(mice)} mouse only; valid is 2 or more: one is held out and scored")
+        held_out = mice[_HELD_OUT_EVERY - 1 :: _HELD_OUT_EVERY] or mice[-1:]
+        training = [recording.whole() for recording in recordings if recording.mouse not in held_out]
+        predictor = fit(training, [], options)
+        scores = {r.session: _score(predictor, r) for r in recordings if r.mouse in held_out}
+        origins = [recording.origin for recording in recordings]
+    command = f"rig train behavior --seed {seed}" + (f" --epochs {epochs}" if epochs else "")
+    predictor.provenance |= provenance(command, origins) | {
+        "trained_on": ", ".join(excerpt.recording.session for excerpt in training),
+        "held_out": json.dumps(scores),
     }
-    training.make_checkpoint(network, trained_on[0], came_from).save(out)
-    report({"checkpoint": str(out), "losses": losses, "held_out": scores, "provenance": came_from}, as_json)
+    predictor.save(out)
+    shutil.rmtree(cache, ignore_errors=True)
+    report({"checkpoint": str(out), "held_out": scores, "provenance": predictor.provenance}, as_json)
+
+
+def _score(predictor: "Predictor", recording: "BehaviorRecording") -> dict[str, float | None]:
+    """AUC (null without both behaviours) and accuracy at 0.5 of a recording that was not trained on."""
+    from decoders.behavior.metrics import area_under_curve
+
+    probability = predictor.predict(recording)
+    known = np.isfinite(probability)
+    running = recording.running[known]
+    auc = area_under_curve(probability[known], running)
+    accuracy = float(np.mean((probability[known] >= 0.5) == running))
+    return {"auc": None if np.isnan(auc) else round(auc, 4), "accuracy": round(accuracy, 4)}
 
 
 @train.command()

@@ -1,0 +1,154 @@
+"""The causal run/rest decoder once it is trained: what it answers for a recording, and its checkpoint."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from decoders.behavior.adaptation import Adaptation, AdaptationConfig
+from decoders.behavior.live import KIND
+from decoders.behavior.model import BehaviorNetwork, NetworkConfig, Step, step_inputs
+from decoders.checkpoint import Checkpoint, load_checkpoint
+from decoders.datasets.behavior import BehaviorRecording
+from decoders.datasets.cache import cached
+from decoders.normalise import NormaliserConfig, RunningNormaliser, bin_area
+from decoders.runtime import export_onnx
+from rig.errors import DataError
+
+INPUT_PX = 32  # frames are binned towards this edge: 0.34 mm of cortex, an area is 2 to 5 of them
+WARM_UP_S = 3.0  # no answer until the running normalisation knows the animal
+_READ_FRAMES = 256
+_ONNX = "onnx"
+
+
+@dataclass(slots=True)
+class CausalPredictor:
+    """A trained network with the normalisation and the adaptation that belong to it.
+
+    See `decoders.behavior.predictor.Predictor`. `cache` keeps normalised frames; None: they are made anew.
+    """
+
+    network: BehaviorNetwork
+    normaliser: NormaliserConfig
+    adaptation: AdaptationConfig
+    cache: Path | None = None
+    provenance: dict[str, str] = field(default_factory=dict)
+
+    def predict(
+        self, recording: BehaviorRecording, occluded: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float32]:
+        """Probability of running at every frame, (T,), as the live decoder gives it; NaN in the warm-up.
+
+        Raises
+        ------
+        DataError
+            When the frames are of another size or rate than was trained on.
+        """
+        logits = self.logits(recording, occluded)
+        probability = np.full(len(recording), np.nan, np.float32)
+        start = round(WARM_UP_S * recording.rate_hz)
+        probability[start:] = Adaptation(self.adaptation).sequence(logits[start:])
+        return probability
+
+    def logits(
+        self, recording: BehaviorRecording, occluded: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float32]:
+        """What the network says of every frame, (T,)."""
+        self._check(recording)
+        frames = prepared(recording, self.cache, self.normaliser)
+        seen = np.ones(frames.shape[1:], np.float32)
+        if occluded is not None:
+            seen -= bin_area(occluded, *frames.shape[1:])
+        state, answers = self.network.start(1), []
+        with torch.no_grad():
+            for at in range(0, len(frames), _READ_FRAMES):
+                part = torch.from_numpy(frames[at : at + _READ_FRAMES] * seen)
+                logits, state = self.network(part.unsqueeze(0), state)
+                answers.append(logits[0])
+        joined: NDArray[np.float32] = torch.cat(answers).numpy()
+        return joined
+
+    def save(self, path: Path) -> None:
+        """Write the model as a checkpoint that the live decoder loads; `CheckpointError` when the file exists."""
+        weights = {name: tensor.numpy() for name, tensor in self.network.state_dict().items()}
+        graph = export_onnx(Step(self.network), step_inputs(self.network.config))
+        settings = {
+            "network": {**asdict(self.network.config), "state_shape": self.network.config.state_shape},
+            "normaliser": asdict(self.normaliser),
+            "adaptation": asdict(self.adaptation),
+        }
+        size = (self.network.config.height_px, self.network.config.width_px)
+        arrays = {**weights, _ONNX: np.frombuffer(graph, np.uint8)}
+        Checkpoint(KIND, *size, self.normaliser.rate_hz, arrays, settings, self.provenance).save(path)
+
+    def _check(self, recording: BehaviorRecording) -> None:
+        """A network of one size and rate decodes no other."""
+        config, rate_hz = self.network.config, self.normaliser.rate_hz
+        size = input_size(*recording.size_px)
+        if size != (config.height_px, config.width_px) or recording.rate_hz != rate_hz:
+            height, width = recording.size_px
+            raise DataError(
+                f"{recording.path}: frames of {height}x{width} pixels at {recording.rate_hz:g} Hz; this model was"
+                f" trained on multiples of {config.height_px}x{config.width_px} at {rate_hz:g} Hz"
+            )
+
+
+def load(path: Path, cache: Path | None = None) -> CausalPredictor:
+    """Read a trained model; raises `CheckpointError` when the file is damaged or of another kind."""
+    checkpoint = load_checkpoint(path, KIND)
+    return CausalPredictor(
+        load_network(checkpoint),
+        NormaliserConfig(**checkpoint.settings["normaliser"]),
+        AdaptationConfig(**checkpoint.settings["adaptation"]),
+        cache,
+        dict(checkpoint.provenance),
+    )
+
+
+def load_network(checkpoint: Checkpoint) -> BehaviorNetwork:
+    """Rebuild the network of a checkpoint, in evaluation mode."""
+    sizes = {k: v for k, v in checkpoint.settings["network"].items() if k != "state_shape"}
+    network = BehaviorNetwork(NetworkConfig(**{**sizes, "channels": tuple(sizes["channels"])}))
+    weights = {name: torch.from_numpy(array) for name, array in checkpoint.arrays.items() if name != _ONNX}
+    network.load_state_dict(weights)
+    return network.eval()
+
+
+def input_size(height_px: int, width_px: int) -> tuple[int, int]:
+    """Size that the network sees: the camera's, divided by the whole number that brings it nearest above 32 pixels.
+
+    Raises
+    ------
+    DataError
+        When that number does not divide the camera's frames.
+    """
+    factor = max(1, min(height_px, width_px) // INPUT_PX)
+    if height_px % factor or width_px % factor:
+        size = f"{height_px}x{width_px}"
+        raise DataError(f"frames of {size} pixels cannot be binned by {factor}; valid are multiples of it")
+    return height_px // factor, width_px // factor
+
+
+def prepared(
+    recording: BehaviorRecording, cache: Path | None, normaliser: NormaliserConfig
+) -> NDArray[np.float16]:
+    """Return a recording's frames as the network sees them, (T, h, w): binned and normalised by the live code.
+
+    Half precision, on the disk once made (`cache`), so that a training reads them as it needs them.
+    """
+    size = input_size(*recording.size_px)
+
+    def make() -> dict[str, NDArray[np.generic]]:
+        running = RunningNormaliser(*size, normaliser)
+        frames = np.empty((len(recording), *size), np.float16)
+        for at in range(0, len(recording), _READ_FRAMES):
+            for k, frame in enumerate(recording.frames[at : at + _READ_FRAMES]):
+                frames[at + k] = running.step(bin_area(frame, *size))
+        return {"frames": frames}
+
+    statistics = f"{normaliser.mean_s:g}-{normaliser.std_s:g}-{normaliser.common_mode:d}"
+    name = f"causal-{size[0]}x{size[1]}-{statistics}"
+    frames: NDArray[np.float16] = cached(cache, recording, name, make)["frames"]  # type: ignore[assignment]
+    return frames
