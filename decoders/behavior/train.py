@@ -54,12 +54,12 @@ class Recipe(BaseModel):
     segment_s: float = Field(default=4.0, gt=0)
     """The gradient goes back so far."""
     batch: int = Field(default=4, ge=1)
-    rotation_deg: float = 8.0
-    log_scale: float = 0.08
-    shift: float = 0.06
-    local_log_gain: float = 0.3
-    global_log_gain: float = 0.3
-    local_offset: float = 0.4
+    rotation_deg: float = 5.0
+    log_scale: float = 0.05
+    shift: float = 0.03
+    local_log_gain: float = 0.15
+    global_log_gain: float = 0.1
+    local_offset: float = 0.6
 
     @property
     def variation(self) -> Variation:
@@ -120,6 +120,7 @@ def fit(training: Sequence[Excerpt], validation: Sequence[Excerpt], options: Fit
     train(network, lambda epoch: _losses(network, clips, options, epoch), clips.steps, config, resume)
     running = np.concatenate([excerpt.running for excerpt in training])
     adaptation = AdaptationConfig(float(running.mean()), asked.temperature, asked.adaptation_s, rate_hz)
+    network.encoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return CausalPredictor(network.cpu().eval(), normaliser, adaptation, options.cache)
 
 

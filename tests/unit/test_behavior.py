@@ -1,16 +1,22 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
-from decoders.behavior import train
-from decoders.behavior.evaluate import area_under_curve, best_threshold
+from decoders.behavior import train as module
+from decoders.behavior.adaptation import Adaptation, AdaptationConfig
+from decoders.behavior.augment import Variation, vary
+from decoders.behavior.causal import input_size, load, prepared
 from decoders.behavior.live import CausalBehavior
+from decoders.behavior.metrics import area_under_curve
+from decoders.behavior.model import BehaviorNetwork, NetworkConfig
+from decoders.behavior.predictor import FitOptions, fit
+from decoders.datasets.behavior import BehaviorRecording, Excerpt, LabelRule
+from decoders.normalise import NormaliserConfig
 from decoders.protocols import LiveDecoder
-from decoders.training import TrainingConfig
-from rig.bouts import find_bouts, in_bouts
 from rig.errors import CheckpointError, DataError
 from rig.messages import Frame, FrameStream
 from rig.simulation.mouse import Mouse
@@ -18,16 +24,32 @@ from rig.simulation.widefield import WidefieldCortex
 
 RATE_HZ = 30.0
 CAMERA = FrameStream("widefield", 128, 128, "uint16", RATE_HZ, 0.0)
+SMALL = {"epochs": 3, "channels": (8, 8), "features": 8, "hidden": 8, "clip_s": 10.0, "segment_s": 2.0}
 
 
-def simulated(seed, seconds):
-    """Frames of a mouse and whether it ran, labelled by the rule of the toolkit."""
-    mouse, count = Mouse(seed, duration_s=120.0), int(seconds * RATE_HZ)
-    cortex = WidefieldCortex(mouse, seed)
-    speed_ns = np.arange(int(seconds * 100)) * 10_000_000
-    bouts = find_bouts(speed_ns, mouse.running_speed_mm_s(speed_ns / 1e9), 10.0, 200_000_000, 500_000_000)
-    running = in_bouts((np.arange(count) / RATE_HZ * 1e9).astype(np.int64), bouts)
-    return [cortex.frame(k) for k in range(count)], running
+def recording(name, frames, running):
+    return BehaviorRecording(
+        name, f"{name}-1", Path(f"{name}.nwb"), RATE_HZ, frames, running, np.where(running, 100.0, 0.0)
+    )
+
+
+@pytest.fixture(scope="module")
+def mouse():
+    """One simulated minute, labelled by the rule of the toolkit."""
+    animal, count = Mouse(9001, duration_s=60.0), 1800
+    cortex = WidefieldCortex(animal, 9001)
+    speed = animal.running_speed_mm_s(np.arange(count) / RATE_HZ)
+    frames = np.stack([cortex.frame(k) for k in range(count)])
+    return recording("mouse", frames, LabelRule().label(speed, RATE_HZ))
+
+
+def striped(seed, frames=900, size=32):
+    """Frames with a stripe that is bright while running: quickly learnt."""
+    rng = np.random.default_rng(seed)
+    running = np.repeat(rng.random(frames // 30) < 0.5, 30)
+    pixels = rng.normal(1000.0, 10.0, (frames, size, size))
+    pixels[:, :8] += 20.0 * running[:, None, None]
+    return recording(f"stripe{seed}", pixels.astype(np.uint16), running)
 
 
 def live(frames, camera=CAMERA, **settings):
@@ -37,9 +59,7 @@ def live(frames, camera=CAMERA, **settings):
     return described, np.array([decoder.step(Frame("widefield", k, -1, 0, f)) for k, f in enumerate(frames)])
 
 
-@pytest.fixture(scope="module")
-def mouse():
-    return simulated(seed=9001, seconds=60)
+# --- the live decoder ---
 
 
 def test_it_is_a_live_decoder():
@@ -48,33 +68,42 @@ def test_it_is_a_live_decoder():
 
 
 def test_the_shipped_checkpoint_decodes_a_mouse_it_never_saw(mouse):
-    frames, running = mouse
-    described, probability = live(frames)
+    described, probability = live(mouse.frames)
     assert described.shape == ()
     assert described.provenance["data"] == "simulated"
     known = ~np.isnan(probability)
-    assert known.sum() == len(frames) - 90  # three seconds of warm-up
+    assert known.sum() == len(mouse) - 90  # three seconds of warm-up
     assert not known[:90].any()
     assert ((probability[known] >= 0) & (probability[known] <= 1)).all()
-    assert area_under_curve(probability[known], running[known]) > 0.85
+    assert area_under_curve(probability[known], mouse.running[known]) > 0.85
+
+
+def test_live_and_offline_say_the_same(mouse):
+    shipped = load(Path(CausalBehavior("b", _config())._path))
+    offline = shipped.predict(mouse)
+    np.testing.assert_allclose(live(mouse.frames)[1], offline, atol=5e-3)  # offline keeps half precision
+
+
+def _config():
+    return CausalBehavior.Config(decoder="causal", camera="widefield")
 
 
 def test_the_same_frames_give_the_same_bits(mouse):
-    frames = mouse[0][:200]
+    frames = mouse.frames[:200]
     assert live(frames)[1].tobytes() == live(frames)[1].tobytes()
 
 
 def test_no_future_frame_takes_part(mouse):
-    frames = mouse[0][:200]
-    changed = frames[:150] + [frame[::-1] for frame in frames[150:]]
+    frames = mouse.frames[:200]
+    changed = np.concatenate([frames[:150], frames[150:, ::-1]])
     before, after = live(frames)[1], live(changed)[1]
     assert before[:150].tobytes() == after[:150].tobytes()
     assert (before[150:] != after[150:]).any()
 
 
 def test_bigger_frames_are_binned(mouse):
-    frames = mouse[0][:120]
-    doubled = [np.repeat(np.repeat(frame, 2, 0), 2, 1) for frame in frames]
+    frames = mouse.frames[:120]
+    doubled = frames.repeat(2, 1).repeat(2, 2)
     camera = FrameStream("widefield", 256, 256, "uint16", RATE_HZ, 0.0)
     np.testing.assert_allclose(live(doubled, camera)[1], live(frames)[1], atol=1e-3)
 
@@ -91,57 +120,189 @@ def test_a_missing_checkpoint(tmp_path):
         live([], checkpoint=str(tmp_path / "none.npz"))
 
 
-def striped(seed, frames=900, size=40):
-    """Frames with a stripe that is bright while running: quickly learnt."""
-    rng = np.random.default_rng(seed)
-    running = np.repeat(rng.random(frames // 30) < 0.5, 30)
-    pixels = rng.normal(100.0, 10.0, (frames, size, size))
-    pixels[:, :8] += 20.0 * running[:, None, None]
-    return train.prepare(f"mouse{seed}", pixels, running, RATE_HZ)
+# --- training ---
 
 
-def test_training_learns_repeats_and_ships(tmp_path):
-    recordings = [striped(seed) for seed in range(3)]
-    config = TrainingConfig(epochs=2, threads=1, learning_rate=5e-3)
-    network, _ = train.fit(recordings[:2], config)
-    again, _ = train.fit(recordings[:2], config)
+@pytest.mark.parametrize("memory", ["carried", "windowed"])
+def test_training_learns_repeats_and_ships(tmp_path, memory):
+    training = [striped(seed).whole() for seed in range(2)]
+    options = FitOptions(tmp_path, threads=1, settings=SMALL | {"memory": memory, "window_s": 0.2})
+    fitted, again = (fit("causal", training, [], options) for _ in range(2))
     torch.use_deterministic_algorithms(False)
-    for one, other in zip(network.state_dict().values(), again.state_dict().values(), strict=True):
+    for one, other in zip(
+        fitted.network.state_dict().values(), again.network.state_dict().values(), strict=True
+    ):
         assert torch.equal(one, other)
-    scores = train.evaluate(network, recordings[:2], recordings[2:])
-    assert scores["mouse2"].auc > 0.8
+    unseen = striped(9)
+    probability = fitted.predict(unseen)
+    known = np.isfinite(probability)
+    assert area_under_curve(probability[known], unseen.running[known]) > 0.9
 
     path = tmp_path / "new.npz"
-    train.make_checkpoint(network, recordings[0], {"data": "toy"}).save(path)
-    camera = FrameStream("widefield", 40, 40, "float32", RATE_HZ, 0.0)
-    frames = np.random.default_rng(0).normal(100.0, 10.0, (60, 40, 40)).astype(np.float32)
-    _, probability = live(frames, camera, checkpoint=str(path), warm_up_s=0.0)
-    offline = train.decode(
-        network, train.prepare("x", np.tile(frames, (15, 1, 1)), np.zeros(900, bool), RATE_HZ)
+    fitted.save(path)
+    np.testing.assert_array_equal(load(path).predict(unseen), probability)
+    camera = FrameStream("widefield", 32, 32, "uint16", RATE_HZ, 0.0)
+    said = live(unseen.frames[:200], camera, checkpoint=str(path))[1]
+    np.testing.assert_allclose(said, probability[:200], atol=5e-3)
+
+
+def test_blanked_pixels_are_not_looked_at(tmp_path):
+    # with the common mode taken out, the rest of the frame would tell what the stripe does
+    options = FitOptions(tmp_path, threads=1, settings=SMALL | {"common_mode": True})
+    fitted = fit("causal", [striped(seed).whole() for seed in range(2)], [], options)
+    unseen, stripe = striped(9), np.zeros((32, 32), bool)
+    stripe[:8] = True
+    known = slice(90, None)
+    whole, without, elsewhere = (
+        area_under_curve(fitted.predict(unseen, mask)[known], unseen.running[known])
+        for mask in (None, stripe, ~stripe)
     )
-    np.testing.assert_allclose(probability, offline[:60], atol=5e-3)  # training keeps half precision
+    assert without < 0.7 < 0.9 < min(whole, elsewhere)
 
 
-def test_recordings_that_cannot_be_trained_on():
-    with pytest.raises(DataError, match="m: 30 frames; valid is 20 s or more"):
-        train.prepare("m", np.zeros((30, 40, 40)), np.zeros(30, bool), RATE_HZ)
-    with pytest.raises(DataError, match="cannot be binned by 2"):
-        train.input_size(129, 130)
+def test_a_broken_off_training_goes_on_where_it_was(tmp_path, monkeypatch):
+    training = [striped(seed).whole() for seed in range(2)]
+    whole = fit("causal", training, [], FitOptions(tmp_path / "a", threads=1, settings=SMALL))
+
+    losses = module._losses
+
+    def break_off(network, clips, options, epoch):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return losses(network, clips, options, epoch)
+
+    options = FitOptions(tmp_path / "b", threads=1, settings=SMALL)
+    monkeypatch.setattr(module, "_losses", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        fit("causal", training, [], options)
+    monkeypatch.undo()
+    assert list((tmp_path / "b").glob("*.resume"))
+    resumed = fit("causal", training, [], options)
+    for one, other in zip(whole.network.parameters(), resumed.network.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
-@given(arrays(np.int64, st.integers(2, 40), elements=st.integers(0, 9)), st.data())
-def test_auc_is_the_chance_that_a_positive_ranks_higher(values, data):
-    positive = data.draw(arrays(bool, len(values)))
-    if positive.all() or not positive.any():
-        assert np.isnan(area_under_curve(values.astype(float), positive))
-        return
-    pairs = np.sign(values[positive][:, None] - values[~positive])
-    assert area_under_curve(values.astype(float), positive) == pytest.approx((pairs.mean() + 1) / 2)
+def test_recordings_that_cannot_be_trained_on(tmp_path):
+    options = FitOptions(tmp_path, threads=1)
+    still = recording("still", np.zeros((90, 32, 32), np.uint16), np.zeros(90, bool))
+    with pytest.raises(DataError, match="one behaviour only"):
+        fit("causal", [still.whole()], [], options)
+    with pytest.raises(DataError, match="differ in rate or size"):
+        fit("causal", [striped(0).whole(), striped(1, size=64).whole()], [], options)
+    with pytest.raises(DataError, match="cannot be binned by 4"):
+        input_size(129, 130)
+    with pytest.raises(DataError, match=r"setting wings: .*valid: epochs, "):
+        fit("causal", [striped(0).whole()], [], FitOptions(tmp_path, settings={"wings": 2}))
+    with pytest.raises(DataError, match="40x40 pixels at 30 Hz; this model was trained on"):
+        fit("causal", [striped(0).whole()], [], FitOptions(tmp_path, threads=1, settings=SMALL)).predict(
+            striped(1, size=40)
+        )
 
 
-@given(arrays(np.float32, st.integers(1, 30), elements=st.integers(-20, 20), unique=True), st.data())
-def test_no_threshold_is_better_than_the_best(values, data):
-    positive = data.draw(arrays(bool, len(values)))
-    best = np.mean((values >= best_threshold(values, positive)) == positive)
-    for threshold in [*values, np.inf]:
-        assert best >= np.mean((values >= threshold) == positive)
+def test_only_the_excerpt_is_trained_on(tmp_path):
+    first, second = striped(0), striped(0)
+    second.frames[450:] = 7  # differs only outside the excerpt, and later than it
+    options = [FitOptions(tmp_path / name, threads=1, settings=SMALL) for name in "ab"]
+    one, other = (
+        fit("causal", [Excerpt(r, 0, 450)], [], o) for r, o in zip((first, second), options, strict=True)
+    )
+    for a, b in zip(one.network.parameters(), other.network.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+# --- the network: features once a frame, windows of them ---
+
+
+@given(st.integers(1, 6), st.integers(1, 9), st.integers(0, 99))
+@settings(max_examples=20, deadline=None)
+def test_shared_features_give_the_gradients_of_window_by_window(window, frames, seed):
+    """In double precision, with batch norm's statistics and dropout held still, as both differ by construction."""
+    torch.manual_seed(seed)
+    config = NetworkConfig(16, 16, (3, 4), 5, 6, 0.0, window)
+    network = BehaviorNetwork(config).double().eval()
+    clip = torch.randn(2, frames + window - 1, 16, 16, dtype=torch.float64)
+    labels = (torch.rand(2, frames) > 0.5).double()
+
+    def gradients(logits):
+        network.zero_grad()
+        torch.nn.functional.binary_cross_entropy_with_logits(logits, labels).backward()
+        return [p.grad.clone() for p in network.parameters()]
+
+    shared = gradients(network(clip, torch.zeros(2, 0, 5, dtype=torch.float64))[0]) if window == 1 else None
+    if shared is None:
+        state = network.encoder(clip[:, : window - 1].flatten(0, 1).unsqueeze(1)).unflatten(
+            0, (2, window - 1)
+        )
+        shared = gradients(network(clip[:, window - 1 :], state)[0])
+
+    def one_window(at):
+        features = network.encoder(clip[:, at : at + window].flatten(0, 1).unsqueeze(1)).unflatten(
+            0, (2, window)
+        )
+        return network.readout(network.memory(features)[0][:, -1]).squeeze(-1)
+
+    apart = gradients(torch.stack([one_window(at) for at in range(frames)], 1))
+    for one, other in zip(shared, apart, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+@given(st.sampled_from([0, 1, 2, 5]), st.integers(1, 7), st.integers(1, 7))
+@settings(max_examples=20, deadline=None)
+def test_a_sequence_in_two_parts_is_the_sequence(window, first, second):
+    torch.manual_seed(window)
+    network = BehaviorNetwork(NetworkConfig(16, 16, (3, 4), 5, 6, 0.0, window)).eval()
+    clip = torch.randn(1, first + second, 16, 16)
+    with torch.no_grad():
+        whole, _ = network(clip, network.start(1))
+        one, state = network(clip[:, :first], network.start(1))
+        other, _ = network(clip[:, first:], state)
+    torch.testing.assert_close(torch.cat([one, other], 1), whole, atol=1e-5, rtol=1e-4)
+
+
+# --- what makes it indifferent to the animal ---
+
+
+@given(st.lists(st.floats(-8, 8), min_size=2, max_size=60), st.integers(1, 59))
+def test_the_adaptation_sees_no_later_logit(logits, cut):
+    config = AdaptationConfig(0.6, 1.5, 1.0, RATE_HZ)
+    whole = Adaptation(config).sequence(logits)
+    np.testing.assert_array_equal(Adaptation(config).sequence(logits[:cut]), whole[:cut])
+    assert ((whole >= 0) & (whole <= 1)).all()
+
+
+def test_the_adaptation_finds_out_how_much_an_animal_runs():
+    rng = np.random.default_rng(0)
+    running = np.repeat(rng.random(120) < 0.25, 60)  # a quarter, where the network expects three quarters
+    expected = np.log(3.0)
+    logits = np.where(running, 2.0, -2.0) + rng.normal(0, 2.0, len(running)) + expected
+    adaptation = Adaptation(AdaptationConfig(0.75, 1.0, 60.0, RATE_HZ))
+    probability = adaptation.sequence(logits)
+    assert abs(adaptation.run_share - running[-3600:].mean()) < 0.1
+    plain = np.mean((logits >= 0) == running)
+    assert np.mean((probability >= 0.5) == running) > plain + 0.05
+
+
+def test_an_animal_that_never_runs_may_begin_to():
+    adaptation = Adaptation(AdaptationConfig(0.5, 1.0, 1.0, RATE_HZ))
+    adaptation.sequence([-8.0] * 3000)
+    assert adaptation.step(4.0) > 0.8
+
+
+def test_a_clip_is_varied_as_a_whole():
+    variation = Variation(5.0, 0.05, 0.03, 0.2, 0.2, 0.4)
+    clips = torch.ones(2, 6, 32, 32)
+    varied = vary(clips, variation, np.random.default_rng(0))
+    assert torch.equal(varied[:, :1].expand_as(varied), varied)  # the same in every frame
+    assert not torch.allclose(varied[0], varied[1])  # another for every clip
+    still = vary(clips, Variation(0, 0, 0, 0, 0, 0), np.random.default_rng(0))
+    torch.testing.assert_close(still, clips)
+
+
+def test_prepared_frames_are_those_of_the_live_code(tmp_path, mouse):
+    config = NormaliserConfig(20.0, 60.0, RATE_HZ, common_mode=False)
+    frames = prepared(mouse, tmp_path, config)
+    assert frames.shape == (len(mouse), 32, 32)
+    assert abs(float(frames.mean())) < 1e-3
+    np.testing.assert_array_equal(prepared(mouse, tmp_path, config), frames)
+    brighter = recording("mouse", mouse.frames + np.uint16(50), mouse.running)
+    np.testing.assert_allclose(prepared(brighter, None, config)[90:], frames[90:], atol=0.02)
