@@ -18,8 +18,8 @@ from decoders.behavior.metrics import area_under_curve, best_threshold
 from decoders.behavior.predictor import FitOptions
 from decoders.checkpoint import Checkpoint, load_checkpoint
 from decoders.datasets.behavior import BehaviorRecording, Excerpt
-from decoders.datasets.cache import cached
-from decoders.normalise import NormaliserConfig, RunningNormaliser, bin_area
+from decoders.datasets.normalised import normalised
+from decoders.normalise import NormaliserConfig, bin_area
 from rig.errors import DataError
 
 Kind = Literal["majority", "brightness", "logistic", "svm"]
@@ -28,7 +28,6 @@ WINDOW_S = 0.17
 WARM_UP_S = 3.0  # the running normalisation does not know the animal yet: neither fitted to nor answered
 COMPONENTS = 50
 _EDGE_PX = 64  # 0.17 mm of cortex in the published frames, finer than its areas
-_READ_FRAMES = 256
 _PCA_FRAMES = 4000
 _FIT_FRAMES = 20_000  # fitted to at most so many, drawn at random: neighbours are much alike
 _CHOICE_FRAMES = 5000  # of them, to choose the strength with
@@ -273,19 +272,9 @@ def _projected(frames: NDArray[np.float16], weights: NDArray[np.float32]) -> NDA
 
 
 def normalised_frames(recording: BehaviorRecording, cache: Path) -> NDArray[np.float16]:
-    """Frames binned to about 64 pixels an edge and normalised by the live code, (T, h, w); kept in `cache`."""
-    size = binned_size(*recording.size_px)
-
-    def make() -> dict[str, NDArray[np.generic]]:
-        normaliser = RunningNormaliser(*size, NormaliserConfig(_MEAN_S, _STD_S, recording.rate_hz))
-        frames = np.empty((len(recording), *size), np.float16)
-        for start in range(0, len(recording), _READ_FRAMES):
-            for at, frame in enumerate(recording.frames[start : start + _READ_FRAMES], start):
-                frames[at] = normaliser.step(bin_area(frame, *size))
-        return {"frames": frames}
-
-    name = f"normalised-{size[0]}x{size[1]}"
-    return cast("NDArray[np.float16]", cached(cache, recording, name, make)["frames"])
+    """Frames binned to about 64 pixels an edge and normalised by the live code, (T, h, w), mapped from `cache`."""
+    config = NormaliserConfig(_MEAN_S, _STD_S, recording.rate_hz)
+    return normalised(recording, cache, binned_size(*recording.size_px), config)
 
 
 def binned_size(height_px: int, width_px: int) -> tuple[int, int]:

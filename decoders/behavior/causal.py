@@ -12,8 +12,8 @@ from decoders.behavior.live import KIND
 from decoders.behavior.model import BehaviorNetwork, NetworkConfig, Step, step_inputs
 from decoders.checkpoint import Checkpoint, load_checkpoint
 from decoders.datasets.behavior import BehaviorRecording
-from decoders.datasets.cache import cached
-from decoders.normalise import NormaliserConfig, RunningNormaliser, bin_area
+from decoders.datasets.normalised import normalised
+from decoders.normalise import NormaliserConfig, bin_area
 from decoders.runtime import export_onnx
 from rig.errors import DataError
 
@@ -134,21 +134,5 @@ def input_size(height_px: int, width_px: int) -> tuple[int, int]:
 def prepared(
     recording: BehaviorRecording, cache: Path | None, normaliser: NormaliserConfig
 ) -> NDArray[np.float16]:
-    """Return a recording's frames as the network sees them, (T, h, w): binned and normalised by the live code.
-
-    Half precision, on the disk once made (`cache`), so that a training reads them as it needs them.
-    """
-    size = input_size(*recording.size_px)
-
-    def make() -> dict[str, NDArray[np.generic]]:
-        running = RunningNormaliser(*size, normaliser)
-        frames = np.empty((len(recording), *size), np.float16)
-        for at in range(0, len(recording), _READ_FRAMES):
-            for k, frame in enumerate(recording.frames[at : at + _READ_FRAMES]):
-                frames[at + k] = running.step(bin_area(frame, *size))
-        return {"frames": frames}
-
-    statistics = f"{normaliser.mean_s:g}-{normaliser.std_s:g}-{normaliser.common_mode:d}"
-    name = f"causal-{size[0]}x{size[1]}-{statistics}"
-    frames: NDArray[np.float16] = cached(cache, recording, name, make)["frames"]  # type: ignore[assignment]
-    return frames
+    """Return a recording's frames as the network sees them, (T, h, w), mapped from the disk."""
+    return normalised(recording, cache, input_size(*recording.size_px), normaliser)

@@ -6,7 +6,6 @@ import pytest
 
 from decoders.behavior.rois import grid_masks, roi_names, roi_traces
 from decoders.datasets.behavior import BehaviorRecording
-from decoders.datasets.cache import cached
 
 
 @pytest.fixture
@@ -50,15 +49,3 @@ def test_cache_answers_for_the_same_pixels_alone(recording, tmp_path):
     assert len(list(tmp_path.glob("*.npz"))) == 1
     brighter = replace(recording, frames=recording.frames + np.uint16(1))
     np.testing.assert_allclose(roi_traces(brighter, tmp_path), first + 1, rtol=1e-5)
-
-
-def test_cached_arrays_are_not_made_again(recording, tmp_path):
-    made = []
-
-    def make():
-        made.append(1)
-        return {"a": np.arange(3)}
-
-    for _ in range(2):
-        np.testing.assert_array_equal(cached(tmp_path, recording, "a", make)["a"], np.arange(3))
-    assert made == [1]
