@@ -60,7 +60,7 @@ class Worker:
         self._config = description.config.decoders[name]
         self._camera = description.frame_stream(self._config.camera)
         self._clock = description.clock
-        self.name = self._name = name
+        self.name = name
         self._generation, self._bus = generation, bus
         self._parent = os.getppid()
         self._leaving = False
@@ -85,17 +85,17 @@ class Worker:
         signal.signal(signal.SIGTERM, self._leave)
         described = self._decoder.load(self._camera)
         self._shape = described.shape
-        self._answers = self._bus.publisher(self._name, int(np.prod(described.shape)) * _FLOAT_BYTES + 1024)
+        self._answers = self._bus.publisher(self.name, int(np.prod(described.shape)) * _FLOAT_BYTES + 1024)
         self._make_idle_time(described)
         reason = self._follow(described)
-        self._answers.send(EndOfStream(self._name, self._clock.now_ns(), reason))
+        self._answers.send(EndOfStream(self.name, self._clock.now_ns(), reason))
         time.sleep(_LINGER_S)
 
     def fail(self, text: str) -> None:
         """Tell the engine why this decoder cannot work, until it has heard: what we sent goes when we go."""
         end_ns = self._clock.now_ns() + _LAST_WORDS_NS
         while not self._leaving and self._clock.now_ns() < end_ns:
-            self._ready.send(Event(self._name, "failed", text, self._clock.now_ns()))
+            self._ready.send(Event(self.name, "failed", text, self._clock.now_ns()))
             time.sleep(_POLL_S / 4)
 
     def close(self) -> None:
@@ -122,7 +122,7 @@ class Worker:
         ready, started = json.dumps(asdict(described)), False
         while not self._leaving and os.getppid() == self._parent:
             if not started:
-                self._ready.send(Event(self._name, "ready", ready, self._clock.now_ns()))
+                self._ready.send(Event(self.name, "ready", ready, self._clock.now_ns()))
             message = self._receive()
             if isinstance(message, EndOfStream):
                 return message.reason
@@ -153,7 +153,7 @@ class Worker:
     def _stall(self, status: PredictionStatus, now_ns: int) -> Prediction:
         """Make the statement that answers no frame."""
         return Prediction(
-            stream=self._name,
+            stream=self.name,
             index=NO_FRAME,
             generation=self._generation,
             source_index=NO_FRAME,
@@ -177,7 +177,7 @@ class Worker:
         inference_start_ns = self._clock.now_ns()
         values = self._checked(self._decoder.step(frame))
         prediction = Prediction(
-            stream=self._name,
+            stream=self.name,
             index=self._index,
             generation=self._generation,
             source_index=frame.index,
@@ -201,7 +201,7 @@ class Worker:
         values = np.asarray(answer, np.float32)
         if values.shape != self._shape:
             raise CortexrigError(
-                f"{self._name}: step returned values of shape {values.shape}; valid is {self._shape}, as load described"
+                f"{self.name}: step returned values of shape {values.shape}; valid is {self._shape}, as load described"
             )
         return values
 

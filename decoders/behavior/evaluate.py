@@ -12,20 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decoders.behavior.baselines import KINDS
-from decoders.behavior.metrics import (
-    Answers,
-    Score,
-    area_under_curve,
-    best_threshold,
-    pooled,
-    score,
-)
+from decoders.behavior.metrics import Answers, best_threshold, pooled
 from decoders.behavior.onsets import OnsetRule, lowest_threshold, trade_off
 from decoders.behavior.runs import ROI_GRU, Fitted, Part, Request, Role, Variant, run, variants
 from decoders.behavior.schemes import Fold, check_recordings, folds
 from decoders.datasets.behavior import BehaviorRecording
-
-__all__ = ["Evaluation", "Run", "Score", "area_under_curve", "best_threshold", "evaluate", "score"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from decoders.behavior.explain import Model
+from decoders.behavior.live import KIND as _CAUSAL
 from decoders.behavior.predictor import Predictor
 from decoders.checkpoint import read_checkpoint
 from rig.errors import CheckpointError
@@ -13,7 +14,6 @@ from rig.errors import CheckpointError
 if TYPE_CHECKING:
     from decoders.behavior.baselines import Kind
 
-_CAUSAL = "behavior-cnn-gru"
 _PUBLISHED = ("behavior-cnn", "behavior-cnn-gru-published")
 _BASELINES: "dict[str, Kind]" = {"behavior-brightness": "brightness", "behavior-logistic": "logistic"}
 

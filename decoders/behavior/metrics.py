@@ -68,19 +68,6 @@ class FrameScore:
     frames: int
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """One recording's figures beside the brightness rule's, as `rig train behavior` reports them."""
-
-    auc: float
-    accuracy: float
-    majority_accuracy: float
-    brightness_auc: float
-    brightness_accuracy: float
-    run_fraction: float
-    frames: int
-
-
 def area_under_curve(values: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
     """Chance that a positive has a higher value than a negative (ties count half); NaN without both."""
     from scipy.stats import rankdata
@@ -167,24 +154,6 @@ def pooled(
     running = [np.zeros(0, np.bool_), *(a.running[a.known] for a in answers)]
     threshold = [np.zeros(0), *(a.threshold[a.known] for a in answers)]
     return np.concatenate(probability), np.concatenate(running), np.concatenate(threshold)
-
-
-def score(
-    probability: NDArray[np.float32],
-    brightness: NDArray[np.float32],
-    threshold: float,
-    running: NDArray[np.bool_],
-) -> Score:
-    """Score one recording beside a threshold on its brightness; all arrays are (T,)."""
-    return Score(
-        auc=area_under_curve(probability, running),
-        accuracy=float(np.mean((probability >= HALF) == running)),
-        majority_accuracy=float(max(running.mean(), 1 - running.mean())),
-        brightness_auc=area_under_curve(brightness, running),
-        brightness_accuracy=float(np.mean((brightness >= threshold) == running)),
-        run_fraction=float(running.mean()),
-        frames=len(running),
-    )
 
 
 def _ranked(

@@ -13,13 +13,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from decoders.commands.options import Data, Json, label_rule, provenance, report, settings
+from decoders.commands.options import (
+    Data,
+    Json,
+    Series,
+    Speed,
+    SpeedUnit,
+    label_rule,
+    provenance,
+    report,
+    settings,
+)
 from rig.errors import ConfigError
 
 if TYPE_CHECKING:
     from decoders.behavior.evaluate import Evaluation
     from decoders.behavior.runs import Request
-    from decoders.datasets.behavior import BehaviorRecording, LabelRule
+    from decoders.datasets.behavior import BehaviorRecording
 
 _LOG = logging.getLogger(__name__)
 
@@ -71,6 +81,9 @@ def behavior(
     label_min_bout_s: Annotated[
         float | None, typer.Option(min=0, help="Label anew: shortest bout, seconds.")
     ] = None,
+    series: Series = None,
+    speed: Speed = None,
+    speed_unit: SpeedUnit = None,
     blocks: Annotated[int, typer.Option(min=2, help="Blocks a session, within-session.")] = 5,
     guard_s: Annotated[float, typer.Option(min=0, help="Left out beside a block, seconds.")] = 5.0,
     hold_frames: Annotated[int, typer.Option(min=1, help="Frames in a row that make a decision.")] = 1,
@@ -90,14 +103,20 @@ def behavior(
     from decoders.behavior.predictor import FitOptions, check_model
     from decoders.behavior.runs import Request
     from decoders.behavior.schemes import Blocks
+    from decoders.datasets.reading import ReadingOptions
     from decoders.datasets.recordings import open_recordings
 
     check_model(model)
     rule = label_rule(label_threshold_mm_s, label_smoothing_s, label_min_bout_s)
-    with _folders(out, cache) as (folder, kept), open_recordings(data, layout, rule) as recordings:
+    reading = ReadingOptions(series, speed, speed_unit)
+    told = {
+        "rule": rule and asdict(rule),
+        "reading": None if reading == ReadingOptions() else asdict(reading),
+    }
+    with _folders(out, cache) as (folder, kept), open_recordings(data, layout, rule, reading) as recordings:
         options = FitOptions(kept, seed, epochs, device, threads, window_s, settings(given or []))
         request = Request(model, scheme, options, Blocks(blocks, guard_s), seeds, sweep, all_baselines)
-        content, evaluation = _evaluate(recordings, request, folder, out, rule, hold_frames)
+        content, evaluation = _evaluate(recordings, request, folder, out, told, hold_frames)
         _write(out, content, evaluation)
     if as_json:
         report(content, as_json)
@@ -122,7 +141,7 @@ def _evaluate(
     request: "Request",
     folder: Path,
     out: Path | None,
-    rule: "LabelRule | None",
+    told: dict[str, Any],
     hold_frames: int,
 ) -> "tuple[dict[str, Any], Evaluation]":
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
@@ -138,7 +157,7 @@ def _evaluate(
     count = len(folds(recordings, request.scheme, request.model, request.blocks)) * len(variants(request))
     onset_rule = OnsetRule(hold_frames=hold_frames)
     if out is not None:
-        claim(out, describe(request, recordings, {"rule": asdict(rule) if rule else None}))
+        claim(out, describe(request, recordings, told))
     checkpoints = None if out is None else out / "checkpoints"
     with _progress(count) as before:
         evaluation = evaluate_all(recordings, request, folder / "folds", checkpoints, before, onset_rule)
@@ -149,7 +168,7 @@ def _evaluate(
         "scheme": request.scheme,
         **figures,
         "folds": _folds(evaluation, out is not None),
-        "provenance": _provenance(evaluation, rule),
+        "provenance": _provenance(evaluation),
     }
     return content, evaluation
 
@@ -203,7 +222,7 @@ def _folds(evaluation: "Evaluation", with_checkpoints: bool) -> list[dict[str, A
     ]
 
 
-def _provenance(evaluation: "Evaluation", rule: "LabelRule | None") -> dict[str, str]:
+def _provenance(evaluation: "Evaluation") -> dict[str, str]:
     options, recordings = evaluation.request.options, evaluation.recordings
     rules = {str(asdict(r.rule)) if r.rule else "brought by the data" for r in recordings}
     return {

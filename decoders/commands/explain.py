@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from decoders.commands.options import Data, Json, provenance, report, settings
+from decoders.commands.options import Data, Json, Series, Speed, SpeedUnit, provenance, report, settings
 from rig.errors import CheckpointError, ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -78,6 +78,9 @@ def behavior(
     seed: Annotated[int, typer.Option(min=0, help="Seed, retraining.")] = 0,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where networks are retrained.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of a network, retraining.")] = 2,
+    series: Series = None,
+    speed: Speed = None,
+    speed_unit: SpeedUnit = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for report, pictures and a page to explore.")
     ] = None,
@@ -94,13 +97,15 @@ def behavior(
     from decoders.atlas import load_atlas
     from decoders.behavior.explain import MaskOptions
     from decoders.behavior.predictor import FitOptions
+    from decoders.datasets.reading import ReadingOptions
     from decoders.datasets.recordings import open_recordings
     from decoders.landmarks import read_landmarks
 
     _check(models, retrain, out)
     options = MaskOptions(mask_px, stride_px, shape, areas, sides, controls)
     placed, marks = load_atlas(atlas), read_landmarks(landmarks or [])
-    with _cache(cache) as folder, open_recordings(data, layout) as opened:
+    reading = ReadingOptions(series, speed, speed_unit)
+    with _cache(cache) as folder, open_recordings(data, layout, None, reading) as opened:
         recordings = [marks.applied(recording) for recording in opened]
         content: dict[str, Any] = {}
         if models:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from decoders.datasets.behavior import BehaviorRecording, LabelRule
 from decoders.datasets.speed import speed_trace
-from rig.bouts import find_bouts, in_bouts
 from rig.config import RunningConfig
 from rig.errors import DataError
 from rig.recording import layout
@@ -20,20 +19,9 @@ from rig.recording.reader import SessionReader
 from rig.recording.recorded_tables import FrameTable, SampleTable
 
 _LOG = logging.getLogger(__name__)
-_NS_PER_MS = 1_000_000
 _MS_PER_S = 1000
 NOT_SHOWN = -1
 ImagingKind = Literal["one_photon", "two_photon"]
-
-
-@dataclass(frozen=True, slots=True)
-class RunningRecording:
-    """Frames of one session and whether the animal ran at each of them."""
-
-    name: str
-    frames: FrameTable
-    rate_hz: float
-    running: NDArray[np.bool_]  # (T,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,33 +43,6 @@ def session_files(data: Sequence[Path]) -> list[Path]:
         looked_at = ", ".join(map(str, data))
         raise DataError(f"{looked_at}: no session file (*.nwb); make some with `rig simulate` or `rig run`")
     return found
-
-
-def running_recording(reader: SessionReader, path: Path) -> RunningRecording:
-    """Widefield frames and run/rest labels, by the rule `running` of the session's own configuration.
-
-    Raises
-    ------
-    DataError
-        When the session has no one-photon camera, no `running` section or no speed.
-    """
-    config = reader.description.config
-    camera = _camera(reader, path, "one_photon")
-    if config.running is None:
-        raise DataError(
-            f"{path}: its configuration has no section running, so run and rest cannot be told apart"
-        )
-    speed = reader.samples(config.running.source)
-    bouts = find_bouts(
-        speed.session_ns,
-        speed.values[:, _column(speed, "running_speed", path)],
-        config.running.threshold_mm_s,
-        int(config.running.smoothing_ms * _NS_PER_MS),
-        int(config.running.min_bout_ms * _NS_PER_MS),
-    )
-    frames = reader.frames(camera)
-    rate_hz = reader.description.frame_stream(camera).rate_hz
-    return RunningRecording(path.stem, frames, rate_hz, in_bouts(frames.session_ns, bouts))
 
 
 def is_ours(path: Path) -> bool:

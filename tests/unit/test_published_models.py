@@ -9,8 +9,8 @@ import torch
 from decoders.behavior import published, roi_networks
 from decoders.behavior.cnn_gru import CnnGruNetwork
 from decoders.behavior.efficientnet import EfficientNetB0, library_names, load_imagenet
-from decoders.behavior.evaluate import area_under_curve
 from decoders.behavior.images import SessionImages, Stretches, session_statistics
+from decoders.behavior.metrics import area_under_curve
 from decoders.behavior.predictor import FitOptions, fit
 from decoders.datasets.behavior import BehaviorRecording
 from rig.errors import CheckpointError, DataError
