@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decoders.datasets.behavior import BehaviorRecording
-from rig.config import Landmark
 from rig.dorsal_cortex import AREAS, LANDMARKS_MM
 from rig.errors import DataError
 
 PROJECTION = "dorsal_cortex_projection.npy"
 LABELS = "dorsal_cortex_ccf_labels.json"
 _UM_PER_MM = 1000.0
+Places = float | NDArray[np.float64]
 _BUILT_IN_MM_PER_PX = 0.02
 _BUILT_IN_HALF_WIDTH_MM, _BUILT_IN_FRONT_MM, _BUILT_IN_BACK_MM = 5.2, 3.2, -6.0
 # areas are ellipses that leave gaps between them; a gap belongs to its nearest area within this
@@ -88,9 +88,9 @@ class Placement:
         """How far the brain is turned clockwise in the frame."""
         return float(np.degrees(np.angle(self.turn)))
 
-    def to_px(self, ml_mm: float, ap_mm: float) -> tuple[float, float]:
-        """(Column, row) of a place in mm."""
-        z = self.turn * complex(ml_mm, -ap_mm) + self.shift
+    def to_px(self, ml_mm: Places, ap_mm: Places) -> tuple[Any, Any]:
+        """Column and row of places in mm, numbers or arrays."""
+        z = self.turn * (ml_mm - 1j * ap_mm) + self.shift
         return z.real, z.imag
 
     def to_mm(self, height_px: int, width_px: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -100,7 +100,7 @@ class Placement:
         return z.real, -z.imag
 
 
-def place(landmarks_px: Mapping[Landmark, tuple[float, float]] | None, where: Path | str) -> Placement:
+def place(landmarks_px: Mapping[Any, tuple[float, float]] | None, where: Path | str) -> Placement:
     """Least-squares similarity that brings the atlas onto landmarks, (column, row) in the frame.
 
     Raises
@@ -128,7 +128,7 @@ def _least_squares(mm: NDArray[np.complex128], px: NDArray[np.complex128]) -> Pl
     return Placement(turn, shift, residual_px / abs(turn))
 
 
-def _listed(landmarks_px: Mapping[Landmark, tuple[float, float]]) -> str:
+def _listed(landmarks_px: Mapping[Any, tuple[float, float]]) -> str:
     return ", ".join(f"{name} {column:g},{row:g}" for name, (column, row) in landmarks_px.items())
 
 

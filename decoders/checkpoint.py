@@ -63,11 +63,12 @@ class Checkpoint:
             partial.unlink(missing_ok=True)
             raise CheckpointError(f"{path}: cannot be written: {error}") from error
 
-    def check_fits(self, path: Path, source: FrameStream) -> None:
+    def check_fits(self, path: Path, source: FrameStream, *, any_size: bool = False) -> None:
         """Refuse frames that the decoder was not trained on: another shape, or a slower camera.
 
         A multiple of the trained size fits, since it can be binned to it; so does a faster camera, of which
-        the decoder takes every frame that begins a new period of the trained rate.
+        the decoder takes every frame that begins a new period of the trained rate. With `any_size` the shape is
+        left to whoever brings the frames to the trained one.
 
         Raises
         ------
@@ -75,7 +76,7 @@ class Checkpoint:
             Naming the checkpoint, the camera, what it has and what would be valid.
         """
         rows, columns = divmod(source.height_px, self.height_px), divmod(source.width_px, self.width_px)
-        if rows[1] or columns[1] or not rows[0] or not columns[0]:
+        if not any_size and (rows[1] or columns[1] or not rows[0] or not columns[0]):
             raise CheckpointError(
                 f"{path}: camera {source.name!r} has {source.height_px}x{source.width_px} pixels;"
                 f" valid are {self.height_px}x{self.width_px} and whole multiples"

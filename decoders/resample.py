@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decoders.checkpoint import Checkpoint
-from decoders.normalise import bin_area
+from decoders.view import BinnedView, FrameView
 from rig.messages import Frame, FrameStream
 
 
 class FrameResampler:
-    """Bins frames and, of a faster camera, passes on the first one of every period of the trained rate.
+    """Frames in the view that the network was trained on; of a faster camera, only the first of every period.
 
     What it does follows from the frames' indices alone, so a replay does the same.
 
@@ -21,9 +21,11 @@ class FrameResampler:
         When the camera's frames do not fit the checkpoint; `path` is the checkpoint's.
     """
 
-    def __init__(self, checkpoint: Checkpoint, path: Path, source: FrameStream) -> None:
-        checkpoint.check_fits(path, source)
-        self._size = (checkpoint.height_px, checkpoint.width_px)
+    def __init__(
+        self, checkpoint: Checkpoint, path: Path, source: FrameStream, view: FrameView | None = None
+    ) -> None:
+        checkpoint.check_fits(path, source, any_size=view is not None)
+        self.view = view or BinnedView(checkpoint.height_px, checkpoint.width_px)
         self._periods_per_frame = min(1.0, checkpoint.rate_hz / source.rate_hz)
         self._period: int | None = None
         self.missed = 0
@@ -36,4 +38,4 @@ class FrameResampler:
         if last == period:
             return None
         self.missed = 0 if last is None else max(period - last - 1, 0)
-        return bin_area(frame.pixels, *self._size)
+        return self.view(frame.pixels)

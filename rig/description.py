@@ -32,8 +32,10 @@ class SessionDescription:
         return replace(self, predictions=predictions)
 
     def frame_stream(self, name: str) -> FrameStream:
-        """Describe the camera of that name."""
-        return next(stream for stream in self.frames if stream.name == name)
+        """Describe the camera of that name, with the landmarks that the configuration gives it."""
+        stream = next(stream for stream in self.frames if stream.name == name)
+        landmarks_px = {str(k): at for k, at in self.config.cameras[name].imaging.landmarks_px.items()}
+        return replace(stream, landmarks_px=landmarks_px)
 
     def feed(self, decoder: str) -> str:
         """Bus stream that a decoder follows: its camera, or in a replay the frames it consumed when live."""

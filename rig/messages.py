@@ -27,7 +27,8 @@ class FrameStream:
     """A camera's stream as its driver describes it once opened.
 
     `tick_hz` is the rate of `Frame.device_ticks` (0: the camera has no clock). `properties` is whatever the
-    device reports of itself (model, serial number, exposure), stored with the recording.
+    device reports of itself (model, serial number, exposure), stored with the recording. `landmarks_px` says where
+    the skull's landmarks lie in a frame, (column, row), as the rig's YAML has them.
     """
 
     name: str
@@ -37,6 +38,7 @@ class FrameStream:
     rate_hz: float
     tick_hz: float
     properties: dict[str, str] = field(default_factory=dict)
+    landmarks_px: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def frame_bytes(self) -> int:

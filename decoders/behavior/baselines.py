@@ -20,6 +20,7 @@ from decoders.checkpoint import Checkpoint, load_checkpoint
 from decoders.datasets.behavior import BehaviorRecording, Excerpt
 from decoders.datasets.normalised import normalised
 from decoders.normalise import NormaliserConfig, bin_area
+from decoders.view import BinnedView
 from rig.errors import DataError
 
 Kind = Literal["majority", "brightness", "logistic", "svm"]
@@ -274,7 +275,7 @@ def _projected(frames: NDArray[np.float16], weights: NDArray[np.float32]) -> NDA
 def normalised_frames(recording: BehaviorRecording, cache: Path) -> NDArray[np.float16]:
     """Frames binned to about 64 pixels an edge and normalised by the live code, (T, h, w), mapped from `cache`."""
     config = NormaliserConfig(_MEAN_S, _STD_S, recording.rate_hz)
-    return normalised(recording, cache, binned_size(*recording.size_px), config)
+    return normalised(recording, cache, BinnedView(*binned_size(*recording.size_px)), config)
 
 
 def binned_size(height_px: int, width_px: int) -> tuple[int, int]:

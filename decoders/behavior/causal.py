@@ -7,17 +7,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from decoders.atlas import place
 from decoders.behavior.adaptation import Adaptation, AdaptationConfig
 from decoders.behavior.live import KIND
 from decoders.behavior.model import BehaviorNetwork, NetworkConfig, Step, step_inputs
 from decoders.checkpoint import Checkpoint, load_checkpoint
 from decoders.datasets.behavior import BehaviorRecording
 from decoders.datasets.normalised import normalised
-from decoders.normalise import NormaliserConfig, bin_area
+from decoders.normalise import NormaliserConfig
 from decoders.runtime import export_onnx
+from decoders.view import VIEW_PX, BinnedView, FrameView, StandardView
 from rig.errors import DataError
 
-INPUT_PX = 32  # frames are binned towards this edge: 0.34 mm of cortex, an area is 2 to 5 of them
 WARM_UP_S = 3.0  # no answer until the running normalisation knows the animal
 _READ_FRAMES = 256
 _ONNX = "onnx"
@@ -27,12 +28,14 @@ _ONNX = "onnx"
 class CausalPredictor:
     """A trained network with the normalisation and the adaptation that belong to it.
 
-    See `decoders.behavior.predictor.Predictor`. `cache` keeps normalised frames; None: they are made anew.
+    See `decoders.behavior.predictor.Predictor`. With `placed` it sees the standard view of the cortex, so recordings
+    need landmarks. `cache` keeps normalised frames; None: they are made anew.
     """
 
     network: BehaviorNetwork
     normaliser: NormaliserConfig
     adaptation: AdaptationConfig
+    placed: bool = False
     cache: Path | None = None
     provenance: dict[str, str] = field(default_factory=dict)
 
@@ -57,10 +60,11 @@ class CausalPredictor:
     ) -> NDArray[np.float32]:
         """What the network says of every frame, (T,)."""
         self._check(recording)
-        frames = prepared(recording, self.cache, self.normaliser)
+        view = view_of(recording, self.placed)
+        frames = normalised(recording, self.cache, view, self.normaliser)
         seen = np.ones(frames.shape[1:], np.float32)
         if occluded is not None:
-            seen -= bin_area(occluded, *frames.shape[1:])
+            seen -= view(occluded)
         state, answers = self.network.start(1), []
         with torch.no_grad():
             for at in range(0, len(frames), _READ_FRAMES):
@@ -78,6 +82,7 @@ class CausalPredictor:
             "network": {**asdict(self.network.config), "state_shape": self.network.config.state_shape},
             "normaliser": asdict(self.normaliser),
             "adaptation": asdict(self.adaptation),
+            "placed": self.placed,
         }
         size = (self.network.config.height_px, self.network.config.width_px)
         arrays = {**weights, _ONNX: np.frombuffer(graph, np.uint8)}
@@ -86,12 +91,13 @@ class CausalPredictor:
     def _check(self, recording: BehaviorRecording) -> None:
         """A network of one size and rate decodes no other."""
         config, rate_hz = self.network.config, self.normaliser.rate_hz
-        size = input_size(*recording.size_px)
+        size = input_size(*recording.size_px, self.placed)
         if size != (config.height_px, config.width_px) or recording.rate_hz != rate_hz:
             height, width = recording.size_px
+            valid = "any size" if self.placed else f"multiples of {config.height_px}x{config.width_px}"
             raise DataError(
                 f"{recording.path}: frames of {height}x{width} pixels at {recording.rate_hz:g} Hz; this model was"
-                f" trained on multiples of {config.height_px}x{config.width_px} at {rate_hz:g} Hz"
+                f" trained on {valid} at {rate_hz:g} Hz"
             )
 
 
@@ -102,6 +108,7 @@ def load(path: Path, cache: Path | None = None) -> CausalPredictor:
         load_network(checkpoint),
         NormaliserConfig(**checkpoint.settings["normaliser"]),
         AdaptationConfig(**checkpoint.settings["adaptation"]),
+        checkpoint.settings["placed"],
         cache,
         dict(checkpoint.provenance),
     )
@@ -116,23 +123,25 @@ def load_network(checkpoint: Checkpoint) -> BehaviorNetwork:
     return network.eval()
 
 
-def input_size(height_px: int, width_px: int) -> tuple[int, int]:
-    """Size that the network sees: the camera's, divided by the whole number that brings it nearest above 32 pixels.
+def input_size(height_px: int, width_px: int, placed: bool = False) -> tuple[int, int]:
+    """Size that the network sees: the standard view's, or the camera's divided by a whole number to about 32 pixels.
 
     Raises
     ------
     DataError
         When that number does not divide the camera's frames.
     """
-    factor = max(1, min(height_px, width_px) // INPUT_PX)
+    if placed:
+        return VIEW_PX, VIEW_PX
+    factor = max(1, min(height_px, width_px) // VIEW_PX)
     if height_px % factor or width_px % factor:
         size = f"{height_px}x{width_px}"
         raise DataError(f"frames of {size} pixels cannot be binned by {factor}; valid are multiples of it")
     return height_px // factor, width_px // factor
 
 
-def prepared(
-    recording: BehaviorRecording, cache: Path | None, normaliser: NormaliserConfig
-) -> NDArray[np.float16]:
-    """Return a recording's frames as the network sees them, (T, h, w), mapped from the disk."""
-    return normalised(recording, cache, input_size(*recording.size_px), normaliser)
+def view_of(recording: BehaviorRecording, placed: bool) -> FrameView:
+    """How a recording's frames are shown to the network; raises `DataError` when landmarks are needed and missing."""
+    if placed:
+        return StandardView(place(recording.landmarks_px, recording.path), *recording.size_px)
+    return BinnedView(*input_size(*recording.size_px))

@@ -7,12 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from decoders.atlas import place
 from decoders.behavior.adaptation import Adaptation, AdaptationConfig
 from decoders.behavior.importance import LiveImportance
 from decoders.checkpoint import Checkpoint, load_checkpoint, resolve
 from decoders.normalise import NormaliserConfig, RunningNormaliser
 from decoders.resample import FrameResampler
 from decoders.runtime import CudaGraphEngine, Engine, OnnxEngine
+from decoders.view import StandardView
 from rig.config import DecoderConfig
 from rig.messages import Frame, FrameStream, PredictionStream
 
@@ -43,7 +45,8 @@ class CausalBehavior:
     def load(self, source: FrameStream) -> PredictionStream:
         """Load the checkpoint; raises `CheckpointError` when it is unreadable or does not fit the camera."""
         checkpoint = load_checkpoint(self._path, KIND)
-        self._resample = FrameResampler(checkpoint, self._path, source)
+        view = self._view(source) if checkpoint.settings["placed"] else None
+        self._resample = FrameResampler(checkpoint, self._path, source, view)
         normaliser = NormaliserConfig(**checkpoint.settings["normaliser"])
         self._normalise = RunningNormaliser(checkpoint.height_px, checkpoint.width_px, normaliser)
         self._engine = self._make_engine(checkpoint)
@@ -93,7 +96,7 @@ class CausalBehavior:
 
     def work(self) -> NDArray[np.float32] | None:
         """One call of the network for the importance map; the map (H, W) when it is new."""
-        return self._importance.image() if self._importance.work() else None
+        return self._resample.view.back(self._importance.image()) if self._importance.work() else None
 
     def _ask(
         self, pixels: NDArray[np.float32], before: NDArray[np.float32]
@@ -101,6 +104,11 @@ class CausalBehavior:
         """Probability and state after a normalised frame; changes nothing of the decoder's own."""
         logit, after = self._engine(pixels[None, None], before)
         return self._adaptation.probability(float(logit[0])), after
+
+    def _view(self, source: FrameStream) -> StandardView:
+        """Bring the cortex to its standard place; the landmarks are those of the rig's YAML."""
+        where = f"{self._path}: needs cameras.{source.name}.imaging.landmarks_px"
+        return StandardView(place(source.landmarks_px, where), source.height_px, source.width_px)
 
     def _make_engine(self, checkpoint: Checkpoint) -> Engine:
         if self._config.device == "cpu":

@@ -13,15 +13,17 @@ from torch.nn import functional as F
 
 from decoders.behavior.adaptation import AdaptationConfig
 from decoders.behavior.augment import Variation, vary
-from decoders.behavior.causal import CausalPredictor, input_size, prepared
+from decoders.behavior.causal import CausalPredictor, input_size, view_of
 from decoders.behavior.model import BehaviorNetwork, NetworkConfig
 from decoders.behavior.predictor import FitOptions
 from decoders.datasets.behavior import Excerpt
+from decoders.datasets.normalised import normalised
 from decoders.normalise import NormaliserConfig
 from decoders.training import TrainingConfig, fix_seeds, train
 from rig.errors import DataError
 
 Clip = tuple[int, int]  # which excerpt, and its first frame
+_UNPLACED = {"rotation_deg": 8.0, "log_scale": 0.08, "shift": 0.06}  # how differently mounts show the cortex
 
 
 class Recipe(BaseModel):
@@ -54,8 +56,10 @@ class Recipe(BaseModel):
     segment_s: float = Field(default=4.0, gt=0)
     """The gradient goes back so far."""
     batch: int = Field(default=4, ge=1)
-    rotation_deg: float = 5.0
-    log_scale: float = 0.05
+    placed: bool | None = None
+    """Whether frames are brought to the standard view by their landmarks; None: when all recordings have some."""
+    rotation_deg: float = 3.0
+    log_scale: float = 0.03
     shift: float = 0.03
     local_log_gain: float = 0.15
     global_log_gain: float = 0.1
@@ -74,9 +78,11 @@ class Recipe(BaseModel):
         )
 
 
-def recipe(options: FitOptions) -> Recipe:
+def recipe(options: FitOptions, placeable: bool) -> Recipe:
     """Our recipe with what the options ask for; raises `DataError` for a setting that does not exist."""
-    asked = dict(options.settings or {})
+    given = dict(options.settings or {})
+    placed = given.get("placed", placeable)
+    asked = {**({} if placed else _UNPLACED), **given, "placed": placed}
     if options.epochs is not None:
         asked["epochs"] = options.epochs
     if options.window_s is not None:
@@ -99,8 +105,9 @@ def fit(training: Sequence[Excerpt], validation: Sequence[Excerpt], options: Fit
     DataError
         When recordings differ in size or rate, or lack one of run and rest.
     """
-    asked = recipe(options)
-    rate_hz, size = _one_kind(training)
+    placeable = all(len(excerpt.recording.landmarks_px or {}) > 1 for excerpt in training)
+    asked = recipe(options, placeable)
+    rate_hz, size = _one_kind(training, bool(asked.placed))
     config = TrainingConfig(
         epochs=asked.epochs,
         learning_rate=asked.learning_rate,
@@ -121,7 +128,7 @@ def fit(training: Sequence[Excerpt], validation: Sequence[Excerpt], options: Fit
     running = np.concatenate([excerpt.running for excerpt in training])
     adaptation = AdaptationConfig(float(running.mean()), asked.temperature, asked.adaptation_s, rate_hz)
     network.encoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return CausalPredictor(network.cpu().eval(), normaliser, adaptation, options.cache)
+    return CausalPredictor(network.cpu().eval(), normaliser, adaptation, bool(asked.placed), options.cache)
 
 
 class _Clips:
@@ -140,7 +147,10 @@ class _Clips:
         shortest = min(len(excerpt) for excerpt in training)
         self._length = min(round(asked.clip_s * rate_hz), shortest)
         self._segment = min(round(asked.segment_s * rate_hz), self._length)
-        self._frames = [prepared(excerpt.recording, cache, normaliser) for excerpt in training]
+        self._frames = [
+            normalised(e.recording, cache, view_of(e.recording, bool(asked.placed)), normaliser)
+            for e in training
+        ]
 
     @property
     def steps(self) -> int:
@@ -184,17 +194,16 @@ def _losses(network: BehaviorNetwork, clips: _Clips, options: FitOptions, epoch:
             yield F.binary_cross_entropy_with_logits(logits, target)
 
 
-def _one_kind(training: Sequence[Excerpt]) -> tuple[float, tuple[int, int]]:
+def _one_kind(training: Sequence[Excerpt], placed: bool) -> tuple[float, tuple[int, int]]:
     """Rate and input size of the recordings, which must be one and the same."""
-    found = {(e.recording.rate_hz, e.recording.size_px) for e in training}
+    found = {(e.recording.rate_hz, input_size(*e.recording.size_px, placed)) for e in training}
     if len(found) != 1:
         raise DataError(f"recordings differ in rate or size: {sorted(map(str, found))}; valid is one of each")
     if len(np.unique(np.concatenate([excerpt.running for excerpt in training]))) < 2:
         raise DataError(
             "the training recordings hold one behaviour only; valid are recordings with run and rest"
         )
-    rate_hz, size_px = found.pop()
-    return rate_hz, input_size(*size_px)
+    return found.pop()
 
 
 def _digest(training: Sequence[Excerpt], asked: Recipe, options: FitOptions) -> str:

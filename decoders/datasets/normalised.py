@@ -8,32 +8,33 @@ from numpy.typing import NDArray
 
 from decoders.datasets.behavior import BehaviorRecording
 from decoders.datasets.cache import cached_frames
-from decoders.normalise import NormaliserConfig, RunningNormaliser, bin_area
+from decoders.normalise import NormaliserConfig, RunningNormaliser
+from decoders.view import FrameView
 
 _READ_FRAMES = 256  # at once: 8 MB of uint16 at 128x128
 
 
 def normalised(
-    recording: BehaviorRecording, cache: Path | None, size_px: tuple[int, int], config: NormaliserConfig
+    recording: BehaviorRecording, cache: Path | None, view: FrameView, config: NormaliserConfig
 ) -> NDArray[np.float16]:
-    """Return a recording's frames binned to `size_px` and normalised, (T, h, w), mapped from the disk.
+    """Return a recording's frames in a view and normalised, (T, h, w), mapped from the disk.
 
     Half precision: of values about 1, the error is 0.0005. Kept in the folder `cache`, so that a training reads them
     as it needs them; without one they are made anew.
     """
     statistics = f"{config.mean_s:g}-{config.std_s:g}-{config.common_mode:d}"
-    name = f"normalised-{size_px[0]}x{size_px[1]}-{statistics}"
-    shape = (len(recording), *size_px)
-    return cached_frames(cache, recording, name, shape, lambda: _batches(recording, size_px, config))
+    name = f"normalised-{view.key}-{statistics}"
+    shape = (len(recording), *view.size_px)
+    return cached_frames(cache, recording, name, shape, lambda: _batches(recording, view, config))
 
 
 def _batches(
-    recording: BehaviorRecording, size_px: tuple[int, int], config: NormaliserConfig
+    recording: BehaviorRecording, view: FrameView, config: NormaliserConfig
 ) -> Iterator[NDArray[np.float16]]:
-    running = RunningNormaliser(*size_px, config)
+    running = RunningNormaliser(*view.size_px, config)
     for start in range(0, len(recording), _READ_FRAMES):
         read = recording.frames[start : start + _READ_FRAMES]
-        batch = np.empty((len(read), *size_px), np.float16)
+        batch = np.empty((len(read), *view.size_px), np.float16)
         for k, frame in enumerate(read):
-            batch[k] = running.step(bin_area(frame, *size_px))
+            batch[k] = running.step(view(frame))
         yield batch

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from decoders.behavior import train as module
 from decoders.behavior.adaptation import Adaptation, AdaptationConfig
 from decoders.behavior.augment import Variation, vary
-from decoders.behavior.causal import input_size, load, prepared
+from decoders.behavior.causal import input_size, load, view_of
 from decoders.behavior.live import CausalBehavior
 from decoders.behavior.metrics import area_under_curve
 from decoders.behavior.model import BehaviorNetwork, NetworkConfig
 from decoders.behavior.predictor import FitOptions, fit
 from decoders.datasets.behavior import BehaviorRecording, Excerpt, LabelRule
+from decoders.datasets.normalised import normalised
 from decoders.normalise import NormaliserConfig
 from decoders.protocols import LiveDecoder
 from rig.errors import CheckpointError, DataError
@@ -23,13 +24,16 @@ from rig.simulation.mouse import Mouse
 from rig.simulation.widefield import WidefieldCortex
 
 RATE_HZ = 30.0
-CAMERA = FrameStream("widefield", 128, 128, "uint16", RATE_HZ, 0.0)
+LANDMARKS_PX = WidefieldCortex(Mouse(9001, duration_s=60.0), 9001).landmarks_px()
+CAMERA = FrameStream("widefield", 128, 128, "uint16", RATE_HZ, 0.0, landmarks_px=LANDMARKS_PX)
 SMALL = {"epochs": 3, "channels": (8, 8), "features": 8, "hidden": 8, "clip_s": 10.0, "segment_s": 2.0}
 
 
-def recording(name, frames, running):
+def recording(name, frames, running, landmarks_px=None):
+    speed = np.where(running, 100.0, 0.0)
+    path = Path(f"{name}.nwb")
     return BehaviorRecording(
-        name, f"{name}-1", Path(f"{name}.nwb"), RATE_HZ, frames, running, np.where(running, 100.0, 0.0)
+        name, f"{name}-1", path, RATE_HZ, frames, running, speed, landmarks_px=landmarks_px
     )
 
 
@@ -40,7 +44,7 @@ def mouse():
     cortex = WidefieldCortex(animal, 9001)
     speed = animal.running_speed_mm_s(np.arange(count) / RATE_HZ)
     frames = np.stack([cortex.frame(k) for k in range(count)])
-    return recording("mouse", frames, LabelRule().label(speed, RATE_HZ))
+    return recording("mouse", frames, LabelRule().label(speed, RATE_HZ), LANDMARKS_PX)
 
 
 def striped(seed, frames=900, size=32):
@@ -104,15 +108,19 @@ def test_no_future_frame_takes_part(mouse):
 def test_bigger_frames_are_binned(mouse):
     frames = mouse.frames[:120]
     doubled = frames.repeat(2, 1).repeat(2, 2)
-    camera = FrameStream("widefield", 256, 256, "uint16", RATE_HZ, 0.0)
+    landmarks_px = {name: (2 * column + 0.5, 2 * row + 0.5) for name, (column, row) in LANDMARKS_PX.items()}
+    camera = FrameStream("widefield", 256, 256, "uint16", RATE_HZ, 0.0, landmarks_px=landmarks_px)
     np.testing.assert_allclose(live(doubled, camera)[1], live(frames)[1], atol=1e-3)
 
 
-def test_a_camera_that_does_not_fit():
+def test_a_camera_without_landmarks_or_too_slow():
     with pytest.raises(
-        CheckpointError, match=r"behavior\.npz: camera 'widefield' has 100x100 pixels; valid are"
+        DataError, match=r"behavior\.npz: needs cameras\.widefield\.imaging\.landmarks_px: 0 landm"
     ):
-        live([], FrameStream("widefield", 100, 100, "uint16", RATE_HZ, 0.0))
+        live([], FrameStream("widefield", 128, 128, "uint16", RATE_HZ, 0.0))
+    slow = FrameStream("widefield", 128, 128, "uint16", 10.0, 0.0, landmarks_px=LANDMARKS_PX)
+    with pytest.raises(CheckpointError, match=r"camera 'widefield' runs at 10 Hz; valid is 30 Hz"):
+        live([], slow)
 
 
 def test_a_missing_checkpoint(tmp_path):
@@ -188,7 +196,7 @@ def test_recordings_that_cannot_be_trained_on(tmp_path):
     with pytest.raises(DataError, match="one behaviour only"):
         fit("causal", [still.whole()], [], options)
     with pytest.raises(DataError, match="differ in rate or size"):
-        fit("causal", [striped(0).whole(), striped(1, size=64).whole()], [], options)
+        fit("causal", [striped(0).whole(), striped(1, size=40).whole()], [], options)
     with pytest.raises(DataError, match="cannot be binned by 4"):
         input_size(129, 130)
     with pytest.raises(DataError, match=r"setting wings: .*valid: epochs, "):
@@ -298,11 +306,11 @@ def test_a_clip_is_varied_as_a_whole():
     torch.testing.assert_close(still, clips)
 
 
-def test_prepared_frames_are_those_of_the_live_code(tmp_path, mouse):
+def test_normalised_frames_do_not_show_what_all_pixels_do(tmp_path, mouse):
     config = NormaliserConfig(20.0, 60.0, RATE_HZ, common_mode=False)
-    frames = prepared(mouse, tmp_path, config)
+    frames = normalised(mouse, tmp_path, view_of(mouse, placed=False), config)
     assert frames.shape == (len(mouse), 32, 32)
     assert abs(float(frames.mean())) < 1e-3
-    np.testing.assert_array_equal(prepared(mouse, tmp_path, config), frames)
     brighter = recording("mouse", mouse.frames + np.uint16(50), mouse.running)
-    np.testing.assert_allclose(prepared(brighter, None, config)[90:], frames[90:], atol=0.02)
+    again = normalised(brighter, None, view_of(brighter, placed=False), config)
+    np.testing.assert_allclose(again[90:], frames[90:], atol=0.02)

@@ -1,0 +1,110 @@
+"""Camera frames as a network sees them: binned as they are, or brought to one standard view of the dorsal cortex.
+
+Heads are never mounted twice alike. With the skull's landmarks in the rig's YAML every animal's cortex is shown in the
+same place, at the same size: 11 mm across, which holds the dorsal cortex of a mouse with a margin. Numpy only.
+"""
+
+import hashlib
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decoders.normalise import bin_area
+
+if TYPE_CHECKING:
+    from decoders.atlas import Placement
+
+FIELD_MM = 11.0
+CENTRE_AP_MM = -1.6  # half way between the front of motor and the back of visual cortex
+VIEW_PX = 32  # 0.34 mm of cortex each: an area is 2 to 5 of them
+_SAMPLES = 4  # a pixel of the view, each way
+_BINNED_PX = 4 * VIEW_PX  # finer frames are binned towards this edge first, so that no light is left out
+
+
+class FrameView(Protocol):
+    """One way to show frames to a network.
+
+    `size_px` is the (h, w) that it shows; views with the same `key` show the same frames alike.
+    """
+
+    size_px: tuple[int, int]
+    key: str
+
+    def __call__(self, frame: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Camera frame (H, W) to the network's (h, w)."""
+        ...
+
+    def back(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Image (h, w) in the network's view to where it lies in the camera's frame."""
+        ...
+
+
+class BinnedView:
+    """Mean of equal blocks of pixels, which must divide the frame."""
+
+    def __init__(self, height_px: int, width_px: int) -> None:
+        self.size_px = (height_px, width_px)
+        self.key = f"binned-{height_px}x{width_px}"
+
+    def __call__(self, frame: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Camera frame (H, W) to (height_px, width_px)."""
+        return bin_area(frame, *self.size_px)
+
+    def back(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the image: it covers the whole frame already."""
+        return image
+
+
+class StandardView:
+    """The dorsal cortex in its standard place, 32 x 32 pixels, nose up; 0 where the camera sees nothing.
+
+    Parameters
+    ----------
+    placement
+        Where the cortex lies in the camera's frames.
+    height_px, width_px
+        Size of those frames.
+    """
+
+    def __init__(self, placement: "Placement", height_px: int, width_px: int) -> None:
+        largest = max(1, min(height_px, width_px) // _BINNED_PX)
+        self._bin = next(f for f in range(largest, 0, -1) if height_px % f == 0 and width_px % f == 0)
+        self._binned = (height_px // self._bin, width_px // self._bin)
+        at_mm = ((np.arange(VIEW_PX * _SAMPLES) + 0.5) / (VIEW_PX * _SAMPLES) - 0.5) * FIELD_MM
+        column, row = placement.to_px(at_mm[None, :], CENTRE_AP_MM - at_mm[:, None])
+        column, row = (np.rint((px + 0.5) / self._bin - 0.5).astype(np.int64) for px in (column, row))
+        height, width = self._binned
+        inside = _by_pixel((column >= 0) & (column < width) & (row >= 0) & (row < height))
+        index = _by_pixel(row.clip(0, height - 1) * width + column.clip(0, width - 1))
+        self._index = np.ascontiguousarray(index.T)  # (samples, pixels): sums over the first axis are quick
+        shares = inside.T / np.maximum(inside.sum(axis=1), 1)
+        self._shares = shares.astype(np.float32)
+        self.size_px = (VIEW_PX, VIEW_PX)
+        self.key = "standard-" + hashlib.sha256(self._index.tobytes()).hexdigest()[:12]
+        self._pixel_of = self._lookup(placement, height_px, width_px)
+
+    def __call__(self, frame: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Camera frame (H, W) to (32, 32)."""
+        binned = frame if self._bin == 1 else bin_area(frame, *self._binned)
+        samples = binned.reshape(-1)[self._index].astype(np.float32)
+        seen: NDArray[np.float32] = np.einsum("sp,sp->p", samples, self._shares)
+        return seen.reshape(self.size_px)
+
+    def back(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Image (32, 32) to the camera's frame (H, W), NaN outside of the view."""
+        return np.append(image.ravel(), np.float32(np.nan))[self._pixel_of]
+
+    def _lookup(self, placement: "Placement", height_px: int, width_px: int) -> NDArray[np.int64]:
+        """Pixel of the view that each camera pixel lies in, (H, W); one past the last outside."""
+        ml_mm, ap_mm = placement.to_mm(height_px, width_px)
+        column = np.floor((ml_mm / FIELD_MM + 0.5) * VIEW_PX).astype(np.int64)
+        row = np.floor(((CENTRE_AP_MM - ap_mm) / FIELD_MM + 0.5) * VIEW_PX).astype(np.int64)
+        inside = (column >= 0) & (column < VIEW_PX) & (row >= 0) & (row < VIEW_PX)
+        return np.where(inside, row * VIEW_PX + column, VIEW_PX * VIEW_PX)
+
+
+def _by_pixel(samples: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Samples of the whole view to (pixels, samples of each)."""
+    blocks = samples.reshape(VIEW_PX, _SAMPLES, VIEW_PX, _SAMPLES).swapaxes(1, 2)
+    return blocks.reshape(VIEW_PX * VIEW_PX, _SAMPLES * _SAMPLES)
