@@ -2,8 +2,8 @@
 
 Optics are never mounted twice in the same place, heads differ in size, and areas differ in how strongly they respond;
 a decoder for mice it never saw has to be indifferent to all of that. Every clip is turned, scaled, shifted and
-mirrored as a whole, its signal multiplied by a smooth random map, and another such map added: where a running mean
-stands depends on what the animal did before, and light drifts.
+mirrored as a whole, its signal multiplied by a smooth random map, and two such maps added, one of them swinging
+slowly: where a running mean stands depends on what the animal did before, and light drifts.
 """
 
 from dataclasses import dataclass
@@ -26,17 +26,26 @@ class Variation:
     shift: float  # as a share of the frame's edge
     local_log_gain: float
     global_log_gain: float
-    local_offset: float  # sd, in the unit of normalised frames
+    local_offset: float  # sd, in the unit of normalised frames, as the next
+    drift: float  # sd of a map that swings through a quarter to two half periods in a clip
 
 
 def vary(clips: Tensor, variation: Variation, rng: np.random.Generator) -> Tensor:
     """Clips (B, T, H, W), each varied in its own way; what comes in from outside the frame is 0, the mean."""
-    batch, _, height, width = clips.shape
+    batch, length, height, width = clips.shape
     grid = F.affine_grid(_placements(batch, variation, rng), [batch, 1, height, width], align_corners=False)
     placed = F.grid_sample(clips, grid, padding_mode="zeros", align_corners=False)
     overall = _tensor(rng.normal(0, variation.global_log_gain, (batch, 1, 1, 1)))
     gain = torch.exp(overall + variation.local_log_gain * _smooth_map(batch, height, width, rng))
-    return gain * placed + variation.local_offset * _smooth_map(batch, height, width, rng)
+    offset = variation.local_offset * _smooth_map(batch, height, width, rng)
+    drift = variation.drift * _smooth_map(batch, height, width, rng)
+    return gain * placed + offset + _swings(batch, length, rng) * drift
+
+
+def _swings(batch: int, length: int, rng: np.random.Generator) -> Tensor:
+    """Slow sines over clips, each of its own pace and phase, (B, T, 1, 1)."""
+    pace, phase = rng.uniform(0.25, 2.0, (batch, 1)), rng.uniform(0.0, 2 * np.pi, (batch, 1))
+    return _tensor(np.sin(np.pi * pace * np.linspace(-1.0, 1.0, length) + phase))[:, :, None, None]
 
 
 def _smooth_map(batch: int, height_px: int, width_px: int, rng: np.random.Generator) -> Tensor:

@@ -58,12 +58,13 @@ class Recipe(BaseModel):
     batch: int = Field(default=4, ge=1)
     placed: bool | None = None
     """Whether frames are brought to the standard view by their landmarks; None: when all recordings have some."""
-    rotation_deg: float = 3.0
-    log_scale: float = 0.03
-    shift: float = 0.03
-    local_log_gain: float = 0.15
-    global_log_gain: float = 0.1
-    local_offset: float = 0.6
+    rotation_deg: float = 5.0
+    log_scale: float = 0.06
+    shift: float = 0.045
+    local_log_gain: float = 0.3
+    global_log_gain: float = 0.3
+    local_offset: float = 0.4
+    drift: float = 0.5
 
     @property
     def variation(self) -> Variation:
@@ -75,6 +76,7 @@ class Recipe(BaseModel):
             self.local_log_gain,
             self.global_log_gain,
             self.local_offset,
+            self.drift,
         )
 
 

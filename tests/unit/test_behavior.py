@@ -297,12 +297,14 @@ def test_an_animal_that_never_runs_may_begin_to():
 
 
 def test_a_clip_is_varied_as_a_whole():
-    variation = Variation(5.0, 0.05, 0.03, 0.2, 0.2, 0.4)
+    variation = Variation(5.0, 0.05, 0.03, 0.2, 0.2, 0.4, 0.0)
     clips = torch.ones(2, 6, 32, 32)
     varied = vary(clips, variation, np.random.default_rng(0))
     assert torch.equal(varied[:, :1].expand_as(varied), varied)  # the same in every frame
     assert not torch.allclose(varied[0], varied[1])  # another for every clip
-    still = vary(clips, Variation(0, 0, 0, 0, 0, 0), np.random.default_rng(0))
+    drifting = vary(clips, Variation(0, 0, 0, 0, 0, 0, 0.5), np.random.default_rng(0))
+    assert 0 < float(drifting.diff(dim=1).abs().max()) < 2.0
+    still = vary(clips, Variation(0, 0, 0, 0, 0, 0, 0), np.random.default_rng(0))
     torch.testing.assert_close(still, clips)
 
 
