@@ -302,8 +302,8 @@ def test_a_clip_is_varied_as_a_whole():
     varied = vary(clips, variation, np.random.default_rng(0))
     assert torch.equal(varied[:, :1].expand_as(varied), varied)  # the same in every frame
     assert not torch.allclose(varied[0], varied[1])  # another for every clip
-    drifting = vary(clips, Variation(0, 0, 0, 0, 0, 0, 0.5), np.random.default_rng(0))
-    assert 0 < float(drifting.diff(dim=1).abs().max()) < 2.0
+    drifting = vary(torch.ones(2, 300, 16, 16), Variation(0, 0, 0, 0, 0, 0, 0.5), np.random.default_rng(0))
+    assert 0 < float(drifting.diff(dim=1).abs().max()) < 0.1  # slowly
     still = vary(clips, Variation(0, 0, 0, 0, 0, 0, 0), np.random.default_rng(0))
     torch.testing.assert_close(still, clips)
 
