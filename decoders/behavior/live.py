@@ -16,6 +16,7 @@ from decoders.resample import FrameResampler
 from decoders.runtime import CudaGraphEngine, Engine, OnnxEngine
 from decoders.view import StandardView
 from rig.config import DecoderConfig
+from rig.errors import CheckpointError
 from rig.messages import Frame, FrameStream, PredictionStream
 
 KIND = "behavior-cnn-gru"
@@ -33,6 +34,10 @@ class CausalBehavior:
         """File that `rig train behavior` wrote, or shipped: the one for the simulated mouse."""
         warm_up_s: float = Field(default=3.0, ge=0.0)
         """Answers are NaN so long, until the running normalisation knows the animal."""
+        window_s: float | None = Field(default=None, gt=0.0)
+        """What the memory must join: a checkpoint with another window is refused. Left out: the checkpoint's own."""
+        stride_frames: int = Field(default=1, ge=1)
+        """Decide anew every so many frames; all of them pass the network, those between repeat the last answer."""
         device: Literal["cpu", "cuda"] = "cpu"
         importance: bool = True
         """Work out in idle time, while a window shows it, which part of the image the decoder uses."""
@@ -47,6 +52,7 @@ class CausalBehavior:
         checkpoint = load_checkpoint(self._path, KIND)
         view = self._view(source) if checkpoint.settings["placed"] else None
         self._resample = FrameResampler(checkpoint, self._path, source, view)
+        self._check_window(checkpoint)
         normaliser = NormaliserConfig(**checkpoint.settings["normaliser"])
         self._normalise = RunningNormaliser(checkpoint.height_px, checkpoint.width_px, normaliser)
         self._engine = self._make_engine(checkpoint)
@@ -76,7 +82,10 @@ class CausalBehavior:
             normalised = self._normalise.step(pixels)
             before = self._state
             logit, self._state = self._engine(normalised[None, None], before)
-            if self._normalise.seen > self._known_from:
+            if (
+                self._normalise.seen > self._known_from
+                and self._normalise.seen % self._config.stride_frames == 0
+            ):
                 answer = self._adaptation.step(float(logit[0]))
                 self._answer = np.array(answer, np.float32)
                 self._importance.follow(normalised, before, answer)
@@ -104,6 +113,19 @@ class CausalBehavior:
         """Probability and state after a normalised frame; changes nothing of the decoder's own."""
         logit, after = self._engine(pixels[None, None], before)
         return self._adaptation.probability(float(logit[0])), after
+
+    def _check_window(self, checkpoint: Checkpoint) -> None:
+        window, asked_s = checkpoint.settings["network"]["window"], self._config.window_s
+        if asked_s is not None and round(asked_s * checkpoint.rate_hz) != window:
+            has = (
+                f"a window of {window / checkpoint.rate_hz:.3g} s"
+                if window
+                else "a memory carried without end"
+            )
+            raise CheckpointError(
+                f"{self._path}: window_s {asked_s:g}, but it was trained with {has}; leave window_s out, or train"
+                f" with --set memory=windowed --set window_s={asked_s:g}"
+            )
 
     def _view(self, source: FrameStream) -> StandardView:
         """Bring the cortex to its standard place; the landmarks are those of the rig's YAML."""

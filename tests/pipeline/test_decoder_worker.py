@@ -35,7 +35,8 @@ cameras:
     driver: simulated_widefield
     rate_hz: 30
     imaging: {kind: one_photon, indicator: GCaMP6f, excitation_nm: 470, emission_nm: 525, location: Isocortex,
-              pixel_size_um: 78.0}
+              pixel_size_um: 78.0,
+              landmarks_px: {bregma: [64, 46], lambda: [64, 94]}}
 decoders:
   behavior: {decoder: causal, camera: widefield, queue_frames: 64, warm_up_s: 0, checkpoint: shipped}
 """

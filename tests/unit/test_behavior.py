@@ -105,6 +105,17 @@ def test_no_future_frame_takes_part(mouse):
     assert (before[150:] != after[150:]).any()
 
 
+def test_a_stride_decides_now_and_then_and_alike(mouse):
+    every, third = live(mouse.frames[:120])[1], live(mouse.frames[:120], stride_frames=3)[1]
+    np.testing.assert_array_equal(third[92::3], every[92::3])
+    np.testing.assert_array_equal(third[93::3], third[92:-1:3])
+
+
+def test_a_window_that_the_checkpoint_does_not_have():
+    with pytest.raises(CheckpointError, match=r"window_s 0\.5, but it was trained with a memory carried without end"):
+        live([], window_s=0.5)
+
+
 def test_bigger_frames_are_binned(mouse):
     frames = mouse.frames[:120]
     doubled = frames.repeat(2, 1).repeat(2, 2)
