@@ -63,12 +63,16 @@ def test_behavior_from_sessions_to_a_live_decoder(running_sessions, tmp_path):
     report = json.loads(done.stdout)
     assert report["checkpoint"] == str(out)
     assert list(report["held_out"]) == ["mouse2"]
-    assert 0.0 <= report["held_out"]["mouse2"]["auc"] <= 1.0
+    assert set(report["held_out"]["mouse2"]) == {"auc", "accuracy"}
+    assert all(0.0 <= figure <= 1.0 for figure in report["held_out"]["mouse2"].values())
+    assert report["provenance"]["trained_on"] == "mouse1"
+    assert json.loads(report["provenance"]["held_out"]) == report["held_out"]
     assert report["provenance"]["command"] == "rig train behavior --seed 3 --epochs 1"
     assert report["provenance"]["data"] == "simulated"
     config = CausalBehavior.Config(decoder="causal", camera="widefield", checkpoint=str(out), warm_up_s=0.0)
     decoder = CausalBehavior("behavior", config)
-    decoder.load(FrameStream("widefield", 128, 128, "uint16", 30.0, 0.0))
+    landmarks_px = {"bregma": (64.0, 46.0), "lambda": (64.0, 94.0)}
+    decoder.load(FrameStream("widefield", 128, 128, "uint16", 30.0, 0.0, landmarks_px=landmarks_px))
     assert 0.0 <= decoder.step(Frame("widefield", 0, -1, 0, np.ones((128, 128), np.uint16))) <= 1.0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new.npz"]
 
@@ -118,6 +122,6 @@ def test_sessions_of_the_wrong_kind(running_sessions, movie_session, tmp_path):
         command("reconstruction", "--data", running_sessions, "--out", tmp_path / "a.npz")
 
 
-def test_one_session_leaves_none_to_score(running_sessions, tmp_path):
-    with pytest.raises(DataError, match="one session only; valid is 2 or more"):
+def test_one_mouse_leaves_none_to_score(running_sessions, tmp_path):
+    with pytest.raises(DataError, match="1 mouse only; valid is 2 or more"):
         command("behavior", "--data", running_sessions / "mouse1.nwb", "--out", tmp_path / "a.npz")

@@ -12,6 +12,7 @@ from decoders.datasets.behavior import BehaviorRecording
 from decoders.datasets.cache import cached, cached_frames
 from decoders.datasets.normalised import normalised
 from decoders.normalise import NormaliserConfig, RunningNormaliser, bin_area
+from decoders.view import BinnedView
 from rig.errors import DataError
 
 CONFIG = NormaliserConfig(20.0, 60.0, 30.0)
@@ -38,7 +39,7 @@ def test_cached_arrays_are_not_made_again(recording, tmp_path):
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_normalised_frames_are_those_of_the_live_code(recording, tmp_path, kept):
-    frames = normalised(recording, tmp_path if kept else None, (4, 6), CONFIG)
+    frames = normalised(recording, tmp_path if kept else None, BinnedView(4, 6), CONFIG)
     expected = RunningNormaliser(4, 6, CONFIG).movie(bin_area(frame, 4, 6) for frame in recording.frames)
     np.testing.assert_array_equal(frames, expected.astype(np.float16))
     assert not frames.flags.writeable
@@ -46,13 +47,13 @@ def test_normalised_frames_are_those_of_the_live_code(recording, tmp_path, kept)
 
 
 def test_mapped_frames_are_not_made_again_unless_they_differ(recording, tmp_path):
-    first = normalised(recording, tmp_path, (4, 6), CONFIG)
+    first = normalised(recording, tmp_path, BinnedView(4, 6), CONFIG)
     (kept,) = tmp_path.iterdir()
     written_ns = kept.stat().st_mtime_ns
-    np.testing.assert_array_equal(normalised(recording, tmp_path, (4, 6), CONFIG), first)
+    np.testing.assert_array_equal(normalised(recording, tmp_path, BinnedView(4, 6), CONFIG), first)
     assert kept.stat().st_mtime_ns == written_ns
-    normalised(recording, tmp_path, (4, 6), replace(CONFIG, common_mode=False))
-    normalised(replace(recording, frames=recording.frames[::-1]), tmp_path, (4, 6), CONFIG)
+    normalised(recording, tmp_path, BinnedView(4, 6), replace(CONFIG, common_mode=False))
+    normalised(replace(recording, frames=recording.frames[::-1]), tmp_path, BinnedView(4, 6), CONFIG)
     assert len(list(tmp_path.iterdir())) == 3
 
 
