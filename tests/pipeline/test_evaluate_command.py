@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import tifffile
 from scipy.io import savemat
 from typer.testing import CliRunner
 
+from decoders.behavior.causal import load
 from decoders.commands.evaluate import evaluate
+from decoders.datasets.recordings import open_recordings
 from rig.config import load_config
 from rig.errors import ConfigError, DataError
 from rig.simulation.sessions import simulate_session
@@ -24,11 +27,21 @@ BASELINES = {"majority", "brightness", "logistic", "svm"}
 def sessions(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sessions")
     config = load_config(TRAINING / "behavior.yaml")
+    camera = config.cameras["widefield"]
+    imaging = camera.imaging.model_copy(update={"pixel_size_um": 2 * camera.imaging.pixel_size_um})
+    camera = camera.model_copy(update={"height_px": 64, "width_px": 64, "imaging": imaging})
     for seed in (6000, 6001, 6002):
         simulation = config.simulation.model_copy(update={"seed": seed})
-        own = config.model_copy(update={"simulation": simulation})
+        own = config.model_copy(update={"simulation": simulation, "cameras": {"widefield": camera}})
         simulate_session(folder / f"mouse{seed}.nwb", own, 40.0, lambda count: None)
     return folder
+
+
+@pytest.fixture(scope="module")
+def reported(sessions, tmp_path_factory):
+    """Report and folder of one evaluation."""
+    out = tmp_path_factory.mktemp("evaluation") / "report"
+    return report_of("--data", sessions, "--model", "logistic", "--out", out), out
 
 
 @pytest.fixture(scope="module")
@@ -89,10 +102,9 @@ def test_the_fixed_keys_by_the_real_command(sessions):
     assert np.isfinite(numbers(report)).all()
 
 
-def test_a_report_folder_is_gone_on_with(sessions, tmp_path):
-    out = tmp_path / "report"
+def test_a_report_folder_is_gone_on_with(sessions, reported, tmp_path):
+    first, out = reported[0], shutil.copytree(reported[1], tmp_path / "report")
     asked = ("--data", sessions, "--model", "logistic", "--out", out)
-    first = report_of(*asked)
     assert {path.name for path in out.iterdir()} == {
         "request.json", "folds", "checkpoints", "report.json", "report.html", "predictions.npz",
     }  # fmt: skip
@@ -111,9 +123,8 @@ def test_a_report_folder_is_gone_on_with(sessions, tmp_path):
         report_of(*asked, "--scheme", "published")
 
 
-def test_the_page_needs_nothing_else_and_says_what_the_data_are(sessions, tmp_path):
-    out = tmp_path / "report"
-    command("--data", sessions, "--model", "svm", "--out", out)
+def test_the_page_needs_nothing_else_and_says_what_the_data_are(reported):
+    out = reported[1]
     page = (out / "report.html").read_text(encoding="utf-8")
     assert page.count("<svg") == 6
     assert "simulated data" in page
@@ -155,10 +166,33 @@ def test_labels_made_anew(published):
         report_of(*asked, "--label-threshold-mm-s", 900)
 
 
-def test_a_table_for_people(sessions):
-    shown = command("--data", sessions, "--model", "brightness").stdout
+def test_a_table_for_people(sessions, reported, tmp_path):
+    out = shutil.copytree(reported[1], tmp_path / "report")
+    shown = command("--data", sessions, "--model", "logistic", "--out", out).stdout
     assert "simulated-6001" in shown
-    assert "brightness, leave-one-animal-out, simulated data" in shown
+    assert "logistic, leave-one-animal-out, simulated data" in shown
+
+
+def test_the_causal_model_of_every_fold_decodes_the_mouse_it_never_saw(sessions, tmp_path):
+    small = ("--epochs", 1, "--set", "channels=[4, 4]", "--set", "features=4", "--set", "hidden=4")
+    out = tmp_path / "report"
+    report = report_of(
+        "--data", sessions, *small, "--threads", 1, "--out", out, "--cache", tmp_path / "cache"
+    )
+    assert report["model"] == "causal"
+    assert set(report["mice"]) == {"simulated-6000", "simulated-6001", "simulated-6002"}
+    assert set(report["baselines"]) == BASELINES
+    for figures in (*report["mice"].values(), report["mean"]):
+        assert 0 <= figures["auc"] <= 1
+        assert 0 <= figures["accuracy"] <= 1
+    assert len(list((tmp_path / "cache").glob("*-normalised-standard-*.npy"))) == 3
+    with open_recordings([sessions], "sessions") as recordings, np.load(out / "predictions.npz") as stored:
+        for fold, recording in zip(report["folds"], recordings, strict=True):
+            assert fold["test_mouse"] == recording.mouse
+            assert recording.session not in fold["trained_on"]
+            answers = load(out / fold["checkpoints"][0]).predict(recording)
+            kept = stored[f"{fold['fold']}/{recording.session}/probability"]
+            np.testing.assert_allclose(answers, kept, atol=1e-6)
 
 
 def test_bad_input_on_one_line(sessions, tmp_path):
