@@ -8,11 +8,13 @@ running statistics, so no later frame takes part.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 _SMALLEST_STD = 1e-6  # a camera with its cap on must not divide by zero
+_ONE_THREAD = 1 << 17  # multiplications; BLAS shares more among threads, which then spin on the rig's cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,27 +22,29 @@ class NormaliserConfig:
     """Time constants of the running statistics, seconds, at the frame rate they are used with.
 
     Without the common mode, what brightens or dims all pixels alike (lamp, focus, blood, arousal) is taken out of
-    every frame: the mean over its pixels is subtracted.
+    every frame: the mean over its pixels is subtracted. `expected_std` is where the standard deviation begins, as a
+    share of the first frame's brightness; 0: with the first frames, which is too little when an animal rests at first.
     """
 
     mean_s: float
     std_s: float
     rate_hz: float
     common_mode: bool = True
+    expected_std: float = 0.0
 
 
 class RunningNormaliser:
     """Subtracts a running mean of every pixel and divides by one running standard deviation of all pixels.
 
     Both are exponential with their time constant once that much time has passed, and plain averages of all frames
-    before. The present frame counts. A frame's result depends on it and earlier frames alone, bit for bit, however
-    the frames are handed over.
+    before (the standard deviation only without an expected one). The present frame counts. A frame's result depends
+    on it and earlier frames alone, bit for bit, however the frames are handed over.
     """
 
     def __init__(self, height_px: int, width_px: int, config: NormaliserConfig) -> None:
         self._mean = np.zeros((height_px, width_px), np.float32)
         self._variance = 0.0
-        self._common_mode = config.common_mode
+        self._common_mode, self._expected_std = config.common_mode, config.expected_std
         self._slowest = (
             _forgetting(config.mean_s, config.rate_hz),
             _forgetting(config.std_s, config.rate_hz),
@@ -50,14 +54,20 @@ class RunningNormaliser:
     def step(self, frame: NDArray[np.generic]) -> NDArray[np.float32]:
         """Take one frame (H, W) of any dtype and return it normalised, (H, W)."""
         self.seen += 1
-        mean_share, variance_share = (max(share, 1.0 / self.seen) for share in self._slowest)
-        deviation = frame.astype(np.float32) - self._mean
-        self._mean += np.float32(mean_share) * deviation
-        deviation *= np.float32(1.0 - mean_share)  # now the distance to the mean that includes this frame
+        newest = 1.0 / self.seen
+        mean_share = max(self._slowest[0], newest)
+        variance_share = self._slowest[1] if self._expected_std else max(self._slowest[1], newest)
+        if self._expected_std and self.seen == 1:
+            self._variance = (self._expected_std * float(frame.mean())) ** 2
+        deviation = np.subtract(frame, self._mean, dtype=np.float32)
+        flat = deviation.reshape(-1)
+        self._mean += mean_share * deviation
         if not self._common_mode:
-            deviation -= deviation.mean()
-        self._variance += variance_share * (float(np.square(deviation).mean()) - self._variance)
-        deviation *= np.float32(1.0 / max(math.sqrt(self._variance), _SMALLEST_STD))
+            deviation -= np.add.reduce(flat) / flat.size
+        kept = 1.0 - mean_share  # of the deviation is the distance to the mean that includes this frame
+        variance = kept * kept * float(flat.dot(flat)) / flat.size
+        self._variance += variance_share * (variance - self._variance)
+        deviation *= kept / max(math.sqrt(self._variance), _SMALLEST_STD)
         return deviation
 
     def movie(self, frames: Iterable[NDArray[np.generic]]) -> NDArray[np.float32]:
@@ -70,11 +80,17 @@ def bin_area(frame: NDArray[np.generic], height_px: int, width_px: int) -> NDArr
     rows, columns = frame.shape[0] // height_px, frame.shape[1] // width_px
     if frame.shape != (rows * height_px, columns * width_px):
         raise ValueError(f"frames of {frame.shape} pixels cannot be binned to ({height_px}, {width_px})")
-    bands = frame.reshape(height_px, rows, -1).sum(axis=1, dtype=np.float32)
-    sums = np.zeros((height_px, width_px), np.float32)
-    for column in range(columns):
-        sums += bands[:, column::columns]
+    bands = np.add.reduce(frame.reshape(height_px, rows, -1), 1, np.float32)
+    if bands.size * width_px <= _ONE_THREAD:
+        return bands.dot(_column_means(width_px, columns, rows * columns))
+    sums = np.einsum("hwc->hw", bands.reshape(height_px, width_px, columns))
     return sums * np.float32(1.0 / (rows * columns))
+
+
+@cache
+def _column_means(width_px: int, columns: int, block_px: int) -> NDArray[np.float32]:
+    """Matrix (width_px * columns, width_px) that adds up columns and divides by a block's pixels."""
+    return np.repeat(np.eye(width_px, dtype=np.float32), columns, axis=0) * np.float32(1.0 / block_px)
 
 
 def _forgetting(time_constant_s: float, rate_hz: float) -> float:

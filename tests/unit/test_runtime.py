@@ -21,7 +21,7 @@ def network():
         if isinstance(module, torch.nn.BatchNorm2d):  # untrained statistics would hide a mistake
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2.0)
-    network.readout.weight.data.normal_(0.0, 3.0)
+    network.readout[-1].weight.data.normal_(0.0, 3.0)
     return network
 
 
