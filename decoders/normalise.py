@@ -82,8 +82,9 @@ def bin_area(frame: NDArray[np.generic], height_px: int, width_px: int) -> NDArr
         raise ValueError(f"frames of {frame.shape} pixels cannot be binned to ({height_px}, {width_px})")
     bands = np.add.reduce(frame.reshape(height_px, rows, -1), 1, np.float32)
     if bands.size * width_px <= _ONE_THREAD:
-        return bands.dot(_column_means(width_px, columns, rows * columns))
-    sums = np.einsum("hwc->hw", bands.reshape(height_px, width_px, columns))
+        binned: NDArray[np.float32] = bands.dot(_column_means(width_px, columns, rows * columns))
+        return binned
+    sums: NDArray[np.float32] = np.einsum("hwc->hw", bands.reshape(height_px, width_px, columns))
     return sums * np.float32(1.0 / (rows * columns))
 
 

@@ -16,13 +16,17 @@ from decoders.behavior.augment import Variation, vary
 from decoders.behavior.causal import CausalPredictor, input_size, view_of
 from decoders.behavior.model import BehaviorNetwork, NetworkConfig
 from decoders.behavior.predictor import FitOptions
-from decoders.datasets.behavior import Excerpt
+from decoders.datasets.behavior import BehaviorRecording, Excerpt
 from decoders.datasets.normalised import normalised
 from decoders.normalise import NormaliserConfig
 from decoders.training import TrainingConfig, fix_seeds, train
 from rig.errors import DataError
 
 Clip = tuple[int, int]  # which excerpt, and its first frame
+_SAMPLED, _SAMPLED_S = (
+    10,
+    40.0,
+)  # stretches of a recording, and frames of each, that tell how much pixels vary
 _UNPLACED = {"rotation_deg": 8.0, "log_scale": 0.08, "shift": 0.06}  # how differently mounts show the cortex
 
 
@@ -46,6 +50,8 @@ class Recipe(BaseModel):
     std_s: float = Field(default=60.0, gt=0)
     common_mode: bool = False
     """Whether what all pixels do alike is left in the frames."""
+    expected_std: float | None = Field(default=None, ge=0)
+    """Where the running standard deviation begins, as a share of brightness; None: that of the training recordings."""
     adaptation_s: float = Field(default=60.0, gt=0)
     """Time constant of the adaptation to the animal, `decoders.behavior.adaptation`."""
     temperature: float = Field(default=1.5, gt=0)
@@ -122,7 +128,8 @@ def fit(training: Sequence[Excerpt], validation: Sequence[Excerpt], options: Fit
     sizes = NetworkConfig(*size, asked.channels, asked.features, asked.hidden, asked.dropout, window)
     network = BehaviorNetwork(sizes).to(options.device)
     network.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 1.3 x faster
-    normaliser = NormaliserConfig(asked.mean_s, asked.std_s, rate_hz, asked.common_mode)
+    expected_std = _expected_std(training) if asked.expected_std is None else asked.expected_std
+    normaliser = NormaliserConfig(asked.mean_s, asked.std_s, rate_hz, asked.common_mode, expected_std)
     clips = _Clips(training, asked, rate_hz, options.cache, normaliser)
     resume = options.cache / f"causal-{_digest(training, asked, options)}.resume"
     options.cache.mkdir(parents=True, exist_ok=True)
@@ -182,6 +189,25 @@ class _Clips:
             first = excerpt.start + int(rng.integers(len(excerpt) - count * self._length + 1))
             clips += [(k, first + n * self._length) for n in range(count)]
         return [clips[k] for k in rng.permutation(len(clips))]
+
+
+def _expected_std(training: Sequence[Excerpt]) -> float:
+    """Median of the recordings' standard deviation over brightness, to one digit: the animals differ by less."""
+    shares = []
+    for excerpt in training:
+        length = min(round(_SAMPLED_S * excerpt.recording.rate_hz), len(excerpt))
+        starts = np.linspace(excerpt.start, excerpt.stop - length, _SAMPLED).astype(int)
+        shares += [_relative_std(excerpt.recording, start, length) for start in starts]
+    return float(f"{np.median(shares):.1g}")
+
+
+def _relative_std(recording: BehaviorRecording, start: int, length: int) -> float:
+    """Standard deviation over brightness of some frames of a stretch, less what all pixels do alike."""
+    chosen = np.linspace(start, start + length - 1, _SAMPLED).astype(int)
+    frames = np.stack([np.asarray(recording.frames[k : k + 1][0], np.float32) for k in chosen])
+    deviation = frames - frames.mean(axis=0)
+    deviation -= deviation.mean(axis=(1, 2), keepdims=True)
+    return float(deviation.std() / max(float(frames.mean()), 1.0))
 
 
 def _losses(network: BehaviorNetwork, clips: _Clips, options: FitOptions, epoch: int) -> Iterator[Tensor]:

@@ -22,7 +22,7 @@ def normalised(
     Half precision: of values about 1, the error is 0.0005. Kept in the folder `cache`, so that a training reads them
     as it needs them; without one they are made anew.
     """
-    statistics = f"{config.mean_s:g}-{config.std_s:g}-{config.common_mode:d}"
+    statistics = f"{config.mean_s:g}-{config.std_s:g}-{config.common_mode:d}-{config.expected_std:g}"
     name = f"normalised-{view.key}-{statistics}"
     shape = (len(recording), *view.size_px)
     return cached_frames(cache, recording, name, shape, lambda: _batches(recording, view, config))
