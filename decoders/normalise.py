@@ -59,7 +59,7 @@ class RunningNormaliser:
         variance_share = self._slowest[1] if self._expected_std else max(self._slowest[1], newest)
         if self._expected_std and self.seen == 1:
             self._variance = (self._expected_std * float(frame.mean())) ** 2
-        deviation = np.subtract(frame, self._mean, dtype=np.float32)
+        deviation: NDArray[np.float32] = np.subtract(frame, self._mean, dtype=np.float32)
         flat = deviation.reshape(-1)
         self._mean += mean_share * deviation
         if not self._common_mode:
