@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from decoders.behavior.baselines import LinearBaseline, normalised_frames
 from decoders.datasets.recordings import open_recordings
 from decoders.normalise import bin_area
 from rig.cli import main
-from tests.pipeline.rig_command import ROOT, assert_one_clear_line, rig, rig_json
+from tests.pipeline.rig_command import ROOT, assert_one_clear_line, rig_json
 
+Here = Callable[..., subprocess.CompletedProcess[str]]
 SIZE_PX = 64
 FEW = ("--mask-px", 16, "--stride-px", 16, "--no-sides", "--no-controls")
 
@@ -59,6 +61,23 @@ def evaluation(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    """Run `rig explain behavior` in this process, with its exit code and what it prints; importing takes a second."""
+
+    def run(*options: object) -> subprocess.CompletedProcess[str]:
+        arguments = ["rig", "explain", "behavior", *map(str, options)]
+        monkeypatch.setattr(sys, "argv", arguments)
+        monkeypatch.chdir(ROOT)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        output = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return subprocess.CompletedProcess(arguments, ended.value.code, output.out, output.err)
+
+    return run
+
+
 @pytest.fixture(scope="module")
 def explained(data: Path, evaluation: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
     out = tmp_path_factory.mktemp("out") / "explained"
@@ -100,37 +119,25 @@ def test_the_page_needs_nothing_else(explained: tuple[dict, Path]) -> None:
     assert 'data-name="L-FL"' in page
 
 
-def test_a_report_is_never_overwritten(data: Path, evaluation: Path, explained: tuple[dict, Path]) -> None:
-    done = rig("explain", "behavior", "--data", data, "--models", evaluation, "--out", explained[1])
+def test_a_report_is_never_overwritten(
+    data: Path, evaluation: Path, explained: tuple[dict, Path], here: Here
+) -> None:
+    done = here("--data", data, "--models", evaluation, "--out", explained[1])
     assert_one_clear_line(done, "importance.json: exists already")
 
 
-def test_without_areas_no_landmarks_are_needed(data: Path, evaluation: Path) -> None:
+def test_without_areas_no_landmarks_are_needed(data: Path, evaluation: Path, here: Here) -> None:
     model = evaluation / "checkpoints" / "simulated-101.npz"
-    report = rig_json(
-        "explain",
-        "behavior",
-        "--data",
-        data,
-        "--models",
-        model,
-        "--mask-px",
-        32,
-        "--no-areas",
-        "--shape",
-        "circle",
-    )
+    asked = ("--data", data, "--models", model, "--mask-px", 32, "--no-areas", "--shape", "circle")
+    report = json.loads(here(*asked, "--json").stdout)
     assert "areas" not in report["mean"]
     assert report["masks"] == {**report["masks"], "shape": "circle", "size_px": 32, "stride_px": 8}
     assert len(report["mean"]["border"]) == 7
 
 
-def test_retraining_on_parts(data: Path) -> None:
-    report = rig_json(
-        *("explain", "behavior", "--data", data, "--retrain", "logistic"),
-        *("--part", "FL&HL", "--part", "V1&medial visual"),
-    )
-    parts = report["retraining"]["parts"]
+def test_retraining_on_parts(data: Path, here: Here) -> None:
+    asked = ("--data", data, "--retrain", "logistic", "--part", "FL&HL", "--part", "V1&medial visual")
+    parts = json.loads(here(*asked, "--json").stdout)["retraining"]["parts"]
     assert set(parts) == {"FL&HL", "V1&medial visual"}
     assert parts["FL&HL"]["published_auc"] == 0.966
     assert set(parts["FL&HL"]["mice"]) == {"simulated-100", "simulated-101"}
@@ -159,38 +166,24 @@ def test_retraining_on_parts(data: Path) -> None:
         (["--models", "MODEL", "--out", "missing/folder"], ["there is no folder"]),
     ],
 )
-def test_bad_input(
-    data: Path,
-    evaluation: Path,
-    options: list[object],
-    said: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_bad_input(data: Path, evaluation: Path, options: list[object], said: list[str], here: Here) -> None:
     model = evaluation / "checkpoints" / "simulated-100.npz"
     given = [model if option == "MODEL" else option for option in options]
-    arguments = ["rig", "explain", "behavior", "--data", str(data), *map(str, given)]
-    monkeypatch.setattr(sys, "argv", arguments)
-    monkeypatch.chdir(ROOT)
-    with pytest.raises(SystemExit) as ended:
-        main()
-    output = capsys.readouterr()
-    assert isinstance(ended.value.code, int)
-    assert_one_clear_line(
-        subprocess.CompletedProcess(arguments, ended.value.code, output.out, output.err), *said
-    )
+    assert_one_clear_line(here("--data", data, *given), *said)
 
 
-def test_models_of_within_session_are_refused(data: Path, evaluation: Path, tmp_path: Path) -> None:
+def test_models_of_within_session_are_refused(
+    data: Path, evaluation: Path, tmp_path: Path, here: Here
+) -> None:
     (tmp_path / "checkpoints").mkdir()
     model = evaluation / "checkpoints" / "simulated-100.npz"
     (tmp_path / "checkpoints" / "a_block1.npz").write_bytes(model.read_bytes())
     (tmp_path / "report.json").write_text(json.dumps({"scheme": "within-session", "folds": []}))
-    done = rig("explain", "behavior", "--data", data, "--models", tmp_path)
+    done = here("--data", data, "--models", tmp_path)
     assert_one_clear_line(done, "other blocks of the session", "leave-one-animal-out")
 
 
-def test_models_of_other_mice_are_refused(data: Path, evaluation: Path) -> None:
+def test_models_of_other_mice_are_refused(data: Path, evaluation: Path, here: Here) -> None:
     (one,) = data.glob("*-100.nwb")
-    done = rig("explain", "behavior", "--data", one, "--models", evaluation)
+    done = here("--data", one, "--models", evaluation)
     assert_one_clear_line(done, "simulated-101", "kept from simulated-100")

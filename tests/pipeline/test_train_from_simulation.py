@@ -25,7 +25,9 @@ def test_simulated_sessions_are_complete_and_train_a_decoder(tmp_path: Path) -> 
         assert len(reader.frames("widefield").index) == 900
     trained = rig_json("train", "behavior", "--data", folder, "--out", checkpoint, "--epochs", 1)
     assert checkpoint.stat().st_size < 3_000_000
-    assert trained
+    assert set(trained) == {"checkpoint", "held_out", "provenance"}
+    assert list(trained["held_out"]) == [Path(made["sessions"][1]).stem]
+    assert trained["provenance"]["trained_on"] == Path(made["sessions"][0]).stem
     assert_one_clear_line(rig("train", "behavior", "--data", folder, "--out", checkpoint), "mine.npz")
 
 
