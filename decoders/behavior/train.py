@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 from torch.nn import functional as F
@@ -17,7 +18,7 @@ from decoders.behavior.causal import CausalPredictor, input_size, view_of
 from decoders.behavior.model import BehaviorNetwork, NetworkConfig
 from decoders.behavior.predictor import FitOptions
 from decoders.datasets.behavior import BehaviorRecording, Excerpt
-from decoders.datasets.normalised import normalised
+from decoders.datasets.normalised import begun_at, normalised
 from decoders.normalise import NormaliserConfig
 from decoders.training import TrainingConfig, fix_seeds, train
 from rig.errors import DataError
@@ -71,6 +72,8 @@ class Recipe(BaseModel):
     global_log_gain: float = 0.3
     local_offset: float = 0.4
     drift: float = 0.5
+    begun_share: float = Field(default=0.25, ge=0, le=1)
+    """Share of clips that begin as a recording does, with statistics that know nothing yet."""
 
     @property
     def variation(self) -> Variation:
@@ -152,13 +155,14 @@ class _Clips:
         normaliser: NormaliserConfig,
     ) -> None:
         self.asked = asked
-        self._excerpts = training
+        self._excerpts, self._normaliser = training, normaliser
         shortest = min(len(excerpt) for excerpt in training)
         self._length = min(round(asked.clip_s * rate_hz), shortest)
         self._segment = min(round(asked.segment_s * rate_hz), self._length)
+        self._views = [view_of(e.recording, bool(asked.placed)) for e in training]
         self._frames = [
-            normalised(e.recording, cache, view_of(e.recording, bool(asked.placed)), normaliser)
-            for e in training
+            normalised(e.recording, cache, view, normaliser)
+            for e, view in zip(training, self._views, strict=True)
         ]
 
     @property
@@ -172,7 +176,7 @@ class _Clips:
         clips = self._drawn(rng)
         for batch in np.array_split(np.arange(len(clips)), -(-len(clips) // self.asked.batch)):
             chosen = [clips[k] for k in batch]
-            frames = np.stack([self._frames[k][at : at + self._length] for k, at in chosen])
+            frames = np.stack([self._clip(k, at, rng.random() < self.asked.begun_share) for k, at in chosen])
             running = np.stack(
                 [self._excerpts[k].recording.running[at : at + self._length] for k, at in chosen]
             )
@@ -180,6 +184,13 @@ class _Clips:
             labels = torch.from_numpy(running.astype(np.float32))
             parts = (torch.split(whole, self._segment, 1) for whole in (varied, labels))
             yield list(zip(*parts, strict=True))
+
+    def _clip(self, k: int, at: int, begun: bool) -> NDArray[np.float16]:
+        """Frames of a clip, in the middle of the recording or as if it began with them."""
+        stop = at + self._length
+        if not begun:
+            return self._frames[k][at:stop]
+        return begun_at(self._excerpts[k].recording, self._views[k], self._normaliser, at, stop)
 
     def _drawn(self, rng: np.random.Generator) -> list[Clip]:
         """As many clips as fit, from a random first frame of every excerpt, in random order."""

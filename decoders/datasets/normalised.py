@@ -25,15 +25,24 @@ def normalised(
     statistics = f"{config.mean_s:g}-{config.std_s:g}-{config.common_mode:d}-{config.expected_std:g}"
     name = f"normalised-{view.key}-{statistics}"
     shape = (len(recording), *view.size_px)
-    return cached_frames(cache, recording, name, shape, lambda: _batches(recording, view, config))
+    return cached_frames(
+        cache, recording, name, shape, lambda: _batches(recording, view, config, 0, len(recording))
+    )
+
+
+def begun_at(
+    recording: BehaviorRecording, view: FrameView, config: NormaliserConfig, start: int, stop: int
+) -> NDArray[np.float16]:
+    """Frames `start` to `stop` (excluded) as they would look had the recording begun with the first of them."""
+    return np.concatenate(list(_batches(recording, view, config, start, stop)))
 
 
 def _batches(
-    recording: BehaviorRecording, view: FrameView, config: NormaliserConfig
+    recording: BehaviorRecording, view: FrameView, config: NormaliserConfig, first: int, stop: int
 ) -> Iterator[NDArray[np.float16]]:
     running = RunningNormaliser(*view.size_px, config)
-    for start in range(0, len(recording), _READ_FRAMES):
-        read = recording.frames[start : start + _READ_FRAMES]
+    for start in range(first, stop, _READ_FRAMES):
+        read = recording.frames[start : min(start + _READ_FRAMES, stop)]
         batch = np.empty((len(read), *view.size_px), np.float16)
         for k, frame in enumerate(read):
             batch[k] = running.step(view(frame))
