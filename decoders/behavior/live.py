@@ -82,13 +82,11 @@ class CausalBehavior:
             normalised = self._normalise.step(pixels)
             before = self._state
             logit, self._state = self._engine(normalised[None, None], before)
-            if (
-                self._normalise.seen > self._known_from
-                and self._normalise.seen % self._config.stride_frames == 0
-            ):
+            if self._normalise.seen > self._known_from:
                 answer = self._adaptation.step(float(logit[0]))
-                self._answer = np.array(answer, np.float32)
                 self._importance.follow(normalised, before, answer)
+                if self._normalise.seen % self._config.stride_frames == 0:
+                    self._answer = np.array(answer, np.float32)
         return self._answer
 
     def forget(self) -> None:
