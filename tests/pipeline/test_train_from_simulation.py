@@ -32,7 +32,7 @@ def test_simulated_sessions_are_complete_and_train_a_decoder(tmp_path: Path) -> 
 
 
 def test_simulated_sessions_are_never_overwritten(tmp_path: Path) -> None:
-    config = simulated_mouse(tmp_path, without=("decoders", "closed_loop"))
+    config = ROOT / "docs" / "training" / "behavior.yaml"
     command = ("simulate", config, "--out", tmp_path, "--mice", 1, "--minutes", 0.05)
     rig_json(*command)
     assert_one_clear_line(rig(*command), "exists")
