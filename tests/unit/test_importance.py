@@ -91,7 +91,9 @@ def test_what_came_before_a_gap_is_not_mixed_with_what_came_after() -> None:
 def decoder(importance: bool) -> CausalBehavior:
     config = CausalBehavior.Config(decoder="causal", camera="w", warm_up_s=0, importance=importance)
     made = CausalBehavior("behavior", config)
-    assert made.load(FrameStream("w", 128, 128, "uint16", 30.0, 0.0)).importance == importance
+    landmarks_px = {"bregma": (64.0, 46.0), "lambda": (64.0, 94.0)}
+    camera = FrameStream("w", 128, 128, "uint16", 30.0, 0.0, landmarks_px=landmarks_px)
+    assert made.load(camera).importance == importance
     return made
 
 
