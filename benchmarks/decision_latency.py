@@ -29,8 +29,10 @@ def acquisition(frames: int, results: Any) -> None:
     """Decode the demo camera's frames in the hook; puts latencies from the core's stamp, ms."""
     from pycromanager import Acquisition, multi_d_acquisition_events
 
-    decoder = CausalBehavior("behavior", load_config(CONFIGS / "simulated_mouse.yaml").decoders["behavior"])  # type: ignore[arg-type]
-    decoder.load(FrameStream("camera", 128, 128, "uint16", 30.0, 1e6))
+    config = load_config(CONFIGS / "simulated_mouse.yaml")
+    decoder = CausalBehavior("behavior", config.decoders["behavior"])  # type: ignore[arg-type]
+    landmarks_px = {str(k): at for k, at in config.cameras["widefield"].imaging.landmarks_px.items()}
+    decoder.load(FrameStream("camera", 128, 128, "uint16", 30.0, 1e6, landmarks_px=landmarks_px))
     latencies: list[float] = []
 
     def hook(image: Any, tags: dict[str, Any]) -> None:
