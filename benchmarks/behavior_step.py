@@ -18,6 +18,7 @@ import numpy as np
 from benchmarks import CONFIGS, arguments, rig, tell
 from decoders.behavior.live import KIND, CausalBehavior
 from decoders.checkpoint import load_checkpoint, resolve
+from rig.config import load_config
 from rig.messages import Frame, FrameStream
 from rig.recording.reader import SessionReader
 
@@ -27,10 +28,12 @@ _FRAMES = 64  # distinct ones
 
 
 def decoder(checkpoint: Path) -> CausalBehavior:
-    """Load the decoder with its defaults, as the demo does."""
+    """Load the decoder with its defaults, for a camera with the landmarks of the demo's."""
+    camera = load_config(CONFIGS / "simulated_mouse.yaml").cameras["widefield"]
+    landmarks_px = {str(name): at for name, at in camera.imaging.landmarks_px.items()}
     config = CausalBehavior.Config(decoder="causal", camera="widefield", checkpoint=str(checkpoint))
     causal = CausalBehavior("behavior", config)
-    causal.load(FrameStream("widefield", 128, 128, "uint16", _RATE_HZ, 1e6))
+    causal.load(FrameStream("widefield", 128, 128, "uint16", _RATE_HZ, 1e6, landmarks_px=landmarks_px))
     return causal
 
 
