@@ -53,9 +53,9 @@ class Recipe(BaseModel):
     """Whether what all pixels do alike is left in the frames."""
     expected_std: float | None = Field(default=None, ge=0)
     """Where the running standard deviation begins, as a share of brightness; None: that of the training recordings."""
-    adaptation_s: float = Field(default=60.0, gt=0)
+    adaptation_s: float = Field(default=240.0, gt=0)
     """Time constant of the adaptation to the animal, `decoders.behavior.adaptation`."""
-    temperature: float = Field(default=1.5, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
     """Logits are divided by it."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
     clip_s: float = Field(default=40.0, gt=0)
