@@ -24,12 +24,17 @@ MOST_PER_MIN = 1.0  # false alarms allowed where delays are reported
 
 @dataclass(frozen=True, slots=True)
 class OnsetRule:
-    """What counts as an onset and as its detection; `hold_frames` in a row have to be at the threshold."""
+    """What counts as an onset and as its detection, which is that of the closed loop's policy.
+
+    `hold_frames` in a row have to be at the threshold; once on, a decision stays until the probability is more than
+    `hysteresis` below it.
+    """
 
     rest_before_s: float = 1.0
     longest_s: float = 2.0
     anticipation_s: float = 0.5
     hold_frames: int = 1
+    hysteresis: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +63,25 @@ class OnsetScore:
 
 
 def decide(
-    probability: NDArray[np.floating], threshold: float | NDArray[np.float64], hold_frames: int = 1
+    probability: NDArray[np.floating],
+    threshold: float | NDArray[np.float64],
+    hold_frames: int = 1,
+    hysteresis: float = 0.0,
 ) -> NDArray[np.bool_]:
-    """Whether the last `hold_frames` probabilities (this one included) are at or above the threshold, (T,)."""
+    """Whether the animal is decided to run, (T,).
+
+    On when the last `hold_frames` probabilities (this one included) are at or above the threshold; off when one is
+    more than `hysteresis` below it, or unknown.
+    """
     above: NDArray[np.bool_] = np.greater_equal(probability, threshold)
-    if hold_frames == 1:
+    if hold_frames > 1:
+        padded = np.append(np.zeros(hold_frames - 1, np.bool_), above)
+        above = np.asarray(np.lib.stride_tricks.sliding_window_view(padded, hold_frames).all(axis=1))
+    if not hysteresis:
         return above
-    padded = np.append(np.zeros(hold_frames - 1, np.bool_), above)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, hold_frames)
-    return np.asarray(windows.all(axis=1))
+    told = above | ~np.greater_equal(probability, np.subtract(threshold, hysteresis))
+    last = np.maximum.accumulate(np.where(told, np.arange(len(told)), -1))
+    return np.asarray((last >= 0) & above[last])
 
 
 def score_onsets(
@@ -108,7 +123,12 @@ def at_threshold(answers: Sequence[Answers], threshold: float | None, rule: Onse
     """Score sessions at one threshold, or at every frame's own `alarm_threshold` when None."""
     return together(
         score_onsets(
-            decide(a.probability, a.alarm_threshold if threshold is None else threshold, rule.hold_frames),
+            decide(
+                a.probability,
+                a.alarm_threshold if threshold is None else threshold,
+                rule.hold_frames,
+                rule.hysteresis,
+            ),
             a.known,
             a.running,
             a.rate_hz,

@@ -28,6 +28,7 @@ from rig.errors import ConfigError
 
 if TYPE_CHECKING:
     from decoders.behavior.evaluate import Evaluation
+    from decoders.behavior.onsets import OnsetRule
     from decoders.behavior.runs import Request
     from decoders.datasets.behavior import BehaviorRecording
 
@@ -87,6 +88,9 @@ def behavior(
     blocks: Annotated[int, typer.Option(min=2, help="Blocks a session, within-session.")] = 5,
     guard_s: Annotated[float, typer.Option(min=0, help="Left out beside a block, seconds.")] = 5.0,
     hold_frames: Annotated[int, typer.Option(min=1, help="Frames in a row that make a decision.")] = 1,
+    hysteresis: Annotated[
+        float, typer.Option(min=0, max=1, help="How far below its threshold a decision ends.")
+    ] = 0.2,
     sweep: Annotated[bool, typer.Option("--sweep", help="Also every window from 0.03 to 1 s.")] = False,
     all_baselines: Annotated[
         bool, typer.Option("--all-baselines", help="Also the ROI-GRU beside the four simple ones.")
@@ -100,6 +104,7 @@ def behavior(
 
     With --out the report is also a page (report.html), and a command that was broken off goes on where it was.
     """
+    from decoders.behavior.onsets import OnsetRule
     from decoders.behavior.predictor import FitOptions, check_model
     from decoders.behavior.runs import Request
     from decoders.behavior.schemes import Blocks
@@ -107,6 +112,7 @@ def behavior(
     from decoders.datasets.recordings import open_recordings
 
     check_model(model)
+    onset_rule = OnsetRule(hold_frames=hold_frames, hysteresis=hysteresis)
     rule = label_rule(label_threshold_mm_s, label_smoothing_s, label_min_bout_s)
     reading = ReadingOptions(series, speed, speed_unit)
     told = {
@@ -116,7 +122,7 @@ def behavior(
     with _folders(out, cache) as (folder, kept), open_recordings(data, layout, rule, reading) as recordings:
         options = FitOptions(kept, seed, epochs, device, threads, window_s, settings(given or []))
         request = Request(model, scheme, options, Blocks(blocks, guard_s), seeds, sweep, all_baselines)
-        content, evaluation = _evaluate(recordings, request, folder, out, told, hold_frames)
+        content, evaluation = _evaluate(recordings, request, folder, out, told, onset_rule)
         _write(out, content, evaluation)
     if as_json:
         report(content, as_json)
@@ -142,20 +148,18 @@ def _evaluate(
     folder: Path,
     out: Path | None,
     told: dict[str, Any],
-    hold_frames: int,
+    onset_rule: "OnsetRule",
 ) -> "tuple[dict[str, Any], Evaluation]":
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     from decoders.behavior.evaluate import evaluate as evaluate_all
     from decoders.behavior.folder import claim, describe
-    from decoders.behavior.onsets import OnsetRule
     from decoders.behavior.runs import variants
     from decoders.behavior.schemes import check_recordings, folds
     from decoders.behavior.scoring import summary
 
     check_recordings(recordings)
     count = len(folds(recordings, request.scheme, request.model, request.blocks)) * len(variants(request))
-    onset_rule = OnsetRule(hold_frames=hold_frames)
     if out is not None:
         claim(out, describe(request, recordings, told))
     checkpoints = None if out is None else out / "checkpoints"

@@ -112,7 +112,9 @@ def test_a_stride_decides_now_and_then_and_alike(mouse):
 
 
 def test_a_window_that_the_checkpoint_does_not_have():
-    with pytest.raises(CheckpointError, match=r"window_s 0\.5, but it was trained with a memory carried without end"):
+    with pytest.raises(
+        CheckpointError, match=r"window_s 0\.5, but it was trained with a memory carried without end"
+    ):
         live([], window_s=0.5)
 
 

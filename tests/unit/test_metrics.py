@@ -168,6 +168,13 @@ def test_decisions_may_have_to_hold():
     assert decide(np.array([0.2, 0.6]), np.array([0.1, 0.7])).tolist() == [True, False]
 
 
+def test_a_decision_stays_until_it_is_well_below_its_threshold():
+    probability = np.array([0.4, 0.55, 0.7, 0.55, 0.45, 0.55, 0.7, np.nan, 0.6, 0.9])
+    assert decide(probability, 0.7, 1, 0.2).tolist() == bits("..##..#..#").tolist()
+    assert decide(probability, 0.7, 1, 0.0).tolist() == bits("..#...#..#").tolist()
+    assert decide(probability, np.full(10, 0.7), 2, 0.2).tolist() == bits("..........").tolist()
+
+
 @given(labels, labels, labels)
 def test_delays_are_never_negative_nor_longer_than_two_seconds(decision, running, known):
     score = score_onsets(decision & known, known, running, RATE_HZ)
