@@ -99,17 +99,23 @@ class Checkpoint:
         return np.frombuffer(json.dumps(content, sort_keys=True).encode(), np.uint8)
 
 
-def load_checkpoint(path: Path, kind: str) -> Checkpoint:
+def load_checkpoint(path: Path, kind: str, needs: tuple[str, ...] = ()) -> Checkpoint:
     """Read a checkpoint of one kind, executing nothing in it.
 
     Raises
     ------
     CheckpointError
-        When the file is missing, cut short, not a checkpoint, or of another kind or version.
+        When the file is missing, cut short, not a checkpoint, of another kind or version, or without one of the
+        settings that its reader `needs`.
     """
     checkpoint = read_checkpoint(path)
     if checkpoint.kind != kind:
         raise CheckpointError(f"{path}: holds a {checkpoint.kind!r} decoder; valid here is {kind!r}")
+    lacking = [name for name in needs if name not in checkpoint.settings]
+    if lacking:
+        raise CheckpointError(
+            f"{path}: of an earlier version, without {', '.join(lacking)}; train it anew with `rig train`"
+        )
     return checkpoint
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from decoders.atlas import place
 from decoders.behavior.adaptation import Adaptation, AdaptationConfig
-from decoders.behavior.live import KIND
+from decoders.behavior.live import KIND, SETTINGS
 from decoders.behavior.model import BehaviorNetwork, NetworkConfig, Step, step_inputs
 from decoders.checkpoint import Checkpoint, load_checkpoint
 from decoders.datasets.behavior import BehaviorRecording
@@ -103,7 +103,7 @@ class CausalPredictor:
 
 def load(path: Path, cache: Path | None = None) -> CausalPredictor:
     """Read a trained model; raises `CheckpointError` when the file is damaged or of another kind."""
-    checkpoint = load_checkpoint(path, KIND)
+    checkpoint = load_checkpoint(path, KIND, SETTINGS)
     return CausalPredictor(
         load_network(checkpoint),
         NormaliserConfig(**checkpoint.settings["normaliser"]),

@@ -20,6 +20,7 @@ from rig.errors import CheckpointError
 from rig.messages import Frame, FrameStream, PredictionStream
 
 KIND = "behavior-cnn-gru"
+SETTINGS = ("network", "normaliser", "adaptation", "placed")  # of a checkpoint of this kind
 _MEMORY_S = 0.5  # after lost frames, until the network has seen enough of the present again
 
 
@@ -49,7 +50,7 @@ class CausalBehavior:
 
     def load(self, source: FrameStream) -> PredictionStream:
         """Load the checkpoint; raises `CheckpointError` when it is unreadable or does not fit the camera."""
-        checkpoint = load_checkpoint(self._path, KIND)
+        checkpoint = load_checkpoint(self._path, KIND, SETTINGS)
         view = self._view(source) if checkpoint.settings["placed"] else None
         self._resample = FrameResampler(checkpoint, self._path, source, view)
         self._check_window(checkpoint)

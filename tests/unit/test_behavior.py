@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ from decoders.behavior import train as module
 from decoders.behavior.adaptation import Adaptation, AdaptationConfig
 from decoders.behavior.augment import Variation, vary
 from decoders.behavior.causal import input_size, load, view_of
-from decoders.behavior.live import CausalBehavior
+from decoders.behavior.live import KIND, CausalBehavior
 from decoders.behavior.metrics import area_under_curve
 from decoders.behavior.model import BehaviorNetwork, NetworkConfig
 from decoders.behavior.predictor import FitOptions, fit
+from decoders.checkpoint import load_checkpoint
 from decoders.datasets.behavior import BehaviorRecording, Excerpt, LabelRule
 from decoders.datasets.normalised import normalised
 from decoders.normalise import NormaliserConfig
@@ -139,6 +141,19 @@ def test_a_camera_without_landmarks_or_too_slow():
 def test_a_missing_checkpoint(tmp_path):
     with pytest.raises(CheckpointError, match=r"none\.npz: no such checkpoint"):
         live([], checkpoint=str(tmp_path / "none.npz"))
+
+
+def test_a_checkpoint_of_an_earlier_version(tmp_path):
+    shipped = load_checkpoint(CausalBehavior("b", _config())._path, KIND)
+    settings = {
+        name: value for name, value in shipped.settings.items() if name not in ("placed", "adaptation")
+    }
+    replace(shipped, settings=settings).save(tmp_path / "old.npz")
+    for read in (lambda: load(tmp_path / "old.npz"), lambda: live([], checkpoint=str(tmp_path / "old.npz"))):
+        with pytest.raises(
+            CheckpointError, match=r"old\.npz: of an earlier version, without adaptation, placed"
+        ):
+            read()
 
 
 # --- training ---
