@@ -22,9 +22,8 @@ from benchmarks import arguments, tell
 from decoders.behavior.cnn_gru import CnnGruNetwork
 from decoders.behavior.efficientnet import EfficientNetB0
 from decoders.behavior.model import BehaviorNetwork, NetworkConfig
-from decoders.behavior.published_recipe import Recipe
 
-_HALF = Recipe().half_window
+_HALF = 5  # images either side, published
 _CAUSAL_WINDOW = 30
 _EPOCH_WINDOWS = 4 * 7200  # four training mice of 7,200 frames each
 
@@ -102,7 +101,7 @@ def compared(made: tuple[nn.Module, Step, Step], windows: int, pairs: int) -> di
 
 def main() -> None:
     """Time both models."""
-    asked = arguments(__doc__, windows=Recipe().stretch_windows, pairs=3, threads=2)
+    asked = arguments(__doc__, windows=32, pairs=3, threads=2)
     torch.manual_seed(0)
     torch.set_num_threads(asked.threads)
     clip = 4 * 30  # the segment that the gradient goes back over

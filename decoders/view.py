@@ -87,7 +87,7 @@ class StandardView:
     def __call__(self, frame: NDArray[np.generic]) -> NDArray[np.float32]:
         """Camera frame (H, W) to (32, 32)."""
         binned = frame if self._bin == 1 else bin_area(frame, *self._binned)
-        samples = binned.reshape(-1)[self._index].astype(np.float32)
+        samples = binned.reshape(-1).take(self._index, mode="clip").astype(np.float32)  # quicker than by [ ]
         seen: NDArray[np.float32] = np.einsum("sp,sp->p", samples, self._shares)
         return seen.reshape(self.size_px)
 
