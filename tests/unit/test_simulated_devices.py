@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from rig.config import SimulationConfig
 from rig.description import SessionDescription
 from rig.drivers.protocols import EventSource
 from rig.errors import DeviceLost
@@ -78,7 +79,7 @@ def test_a_port_for_every_simulated_device(rig: SimulatedRig) -> None:
 
 
 def test_the_treadmill_turns_as_the_mouse_runs(tmp_path: Path) -> None:
-    mouse = Mouse(SEED)
+    mouse = Mouse(SEED, SimulationConfig(seed=SEED).run_fraction)
     running_s = np.flatnonzero(mouse.running(np.arange(0, 600, 1.0)))
     start_s = next(t for t in running_s if mouse.running(t + np.arange(0, 15, 1.0)).all())  # a long bout
     now = SessionClock.start()
@@ -104,7 +105,7 @@ def test_the_pupil_is_the_mouses(rig: SimulatedRig) -> None:
     stream = Stream(rig.source("pupil"))
     stream.read_until(40)
     stream.source.close()
-    mouse, t_s = Mouse(SEED), stream.sent_s()
+    mouse, t_s = Mouse(SEED, SimulationConfig(seed=SEED).run_fraction), stream.sent_s()
     np.testing.assert_allclose(stream.column("diameter"), mouse.pupil_diameter_mm(t_s), atol=1e-4)
     position = np.stack([stream.column("x"), stream.column("y")], axis=-1)
     np.testing.assert_allclose(position, mouse.pupil_position_mm(t_s), atol=1e-4)
@@ -170,7 +171,10 @@ def test_faults_are_told_as_gaps_and_junk_and_what_is_left_is_right(tmp_path: Pa
     # a sample's index still tells its time, whatever was lost before it
     steps = np.diff(stream.ticks) / np.diff(stream.index)
     assert np.abs(steps - 10_000).max() < 2
-    position = np.floor(Mouse(SEED).wheel_position_mm(stream.sent_s()) / (np.pi * 150 / 4096))
+    position = np.floor(
+        Mouse(SEED, SimulationConfig(seed=SEED).run_fraction).wheel_position_mm(stream.sent_s())
+        / (np.pi * 150 / 4096)
+    )
     np.testing.assert_array_equal(stream.column("count"), position)
 
 
