@@ -26,6 +26,10 @@ PATIENCE_S = 20.0
 TURN = 2**32
 
 
+def the_mouse():
+    return Mouse(SEED, SimulationConfig(seed=SEED).run_fraction)
+
+
 class Stream:
     """What one device said, put together."""
 
@@ -79,7 +83,7 @@ def test_a_port_for_every_simulated_device(rig: SimulatedRig) -> None:
 
 
 def test_the_treadmill_turns_as_the_mouse_runs(tmp_path: Path) -> None:
-    mouse = Mouse(SEED, SimulationConfig(seed=SEED).run_fraction)
+    mouse = the_mouse()
     running_s = np.flatnonzero(mouse.running(np.arange(0, 600, 1.0)))
     start_s = next(t for t in running_s if mouse.running(t + np.arange(0, 15, 1.0)).all())  # a long bout
     now = SessionClock.start()
@@ -105,7 +109,7 @@ def test_the_pupil_is_the_mouses(rig: SimulatedRig) -> None:
     stream = Stream(rig.source("pupil"))
     stream.read_until(40)
     stream.source.close()
-    mouse, t_s = Mouse(SEED, SimulationConfig(seed=SEED).run_fraction), stream.sent_s()
+    mouse, t_s = the_mouse(), stream.sent_s()
     np.testing.assert_allclose(stream.column("diameter"), mouse.pupil_diameter_mm(t_s), atol=1e-4)
     position = np.stack([stream.column("x"), stream.column("y")], axis=-1)
     np.testing.assert_allclose(position, mouse.pupil_position_mm(t_s), atol=1e-4)
@@ -171,10 +175,7 @@ def test_faults_are_told_as_gaps_and_junk_and_what_is_left_is_right(tmp_path: Pa
     # a sample's index still tells its time, whatever was lost before it
     steps = np.diff(stream.ticks) / np.diff(stream.index)
     assert np.abs(steps - 10_000).max() < 2
-    position = np.floor(
-        Mouse(SEED, SimulationConfig(seed=SEED).run_fraction).wheel_position_mm(stream.sent_s())
-        / (np.pi * 150 / 4096)
-    )
+    position = np.floor(the_mouse().wheel_position_mm(stream.sent_s()) / (np.pi * 150 / 4096))
     np.testing.assert_array_equal(stream.column("count"), position)
 
 
