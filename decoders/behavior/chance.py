@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from decoders.behavior.metrics import CALIBRATION_BINS, HALF, Answers, calibration_bin, pooled
+from decoders.behavior.metrics import CALIBRATION_BINS, HALF, Answers, calibration_bin, pooled, several_models
 from decoders.behavior.onsets import OnsetScore
 from decoders.behavior.resampling import (
     BLOCK_S,
@@ -58,13 +58,15 @@ def block_samples(
         sums: NDArray[np.float64] = weights @ np.bincount(block, values, weights.shape[1])
         return sums / (weights @ np.bincount(block, minlength=weights.shape[1]))
 
-    return {
-        "auc": blocked_auc(probability, running, block, weights),
+    samples = {
         "accuracy": mean((probability >= HALF) == running),
         "accuracy_calibrated": mean((probability >= threshold) == running),
         "brier": mean(np.square(probability - running)),
         "calibration_error": _calibration_errors(probability, running, block, weights),
     }
+    if several_models(answers):  # their probabilities do not compare
+        return samples
+    return {"auc": blocked_auc(probability, running, block, weights), **samples}
 
 
 def delay_interval(score: OnsetScore, seed: int = 0, replicates: int = REPLICATES) -> tuple[float, float]:
@@ -77,10 +79,11 @@ def delay_interval(score: OnsetScore, seed: int = 0, replicates: int = REPLICATE
 
 
 def shifted_null(answers: Sequence[Answers], seed: int = 0, shifts: int = SHIFTS) -> Null | None:
-    """AUC against each session's labels moved in a circle by 30 s or more; None when one is under 2 min.
+    """AUC against each session's labels moved in a circle by 30 s or more; None when there is none.
 
     Sessions are shifted each by its own amount. A shift keeps the bouts' lengths and numbers, which plain shuffling
-    would destroy: neighbouring frames alike would look better than chance.
+    would destroy: neighbouring frames alike would look better than chance. Sessions under 2 min have none, nor have
+    blocks that were answered by models of their own.
     """
     from scipy.stats import rankdata
 
@@ -89,7 +92,7 @@ def shifted_null(answers: Sequence[Answers], seed: int = 0, shifts: int = SHIFTS
     lengths = [int(a.known.sum()) for a in answers]
     margins = [round(SHORTEST_SHIFT_S * a.rate_hz) for a in answers]
     long = all(length >= 4 * margin for length, margin in zip(lengths, margins, strict=True))
-    if not positives or not negatives or not long:
+    if not positives or not negatives or not long or several_models(answers):
         return None
     ranks = rankdata(probability)
     cuts = np.cumsum(lengths)[:-1]

@@ -129,12 +129,14 @@ def _blocks_together(
     """One run a mouse, its blocks laid end to end. A block's thresholds come from the session's other blocks."""
 
     def block_by_block(answers: Answers) -> Answers:
-        for fold in cut:
+        block = np.zeros(len(answers.running), np.int64)
+        for number, fold in enumerate(cut):
             for excerpt in fold.test:
                 if excerpt.recording.session == answers.session:
                     chosen = _thresholds((_without(answers, excerpt.frames),), rule)
                     answers = _with(answers, chosen, excerpt.frames)
-        return answers
+                    block[excerpt.frames] = number
+        return replace(answers, block=block)
 
     mice = dict.fromkeys(fold.test_mouse for fold in cut)
     runs = []

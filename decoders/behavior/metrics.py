@@ -32,6 +32,8 @@ class Answers:
         (T,), probability from which each frame counts as running, chosen for accuracy on other animals (or blocks).
     alarm_threshold
         (T,), the same, chosen for at most one false alarm per minute; infinite where no threshold does it.
+    block
+        (T,), number of the held-out block that each frame lies in, when every block has a model of its own; else None.
     """
 
     mouse: str
@@ -41,6 +43,7 @@ class Answers:
     running: NDArray[np.bool_]
     threshold: NDArray[np.float64]
     alarm_threshold: NDArray[np.float64]
+    block: NDArray[np.int64] | None = None
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -134,7 +137,7 @@ def score_frames(answers: Sequence[Answers]) -> FrameScore:
         nan = float("nan")
         return FrameScore(nan, nan, nan, nan, nan, nan, nan, nan, 0)
     return FrameScore(
-        auc=area_under_curve(probability, running),
+        auc=_area_within(answers) if several_models(answers) else area_under_curve(probability, running),
         accuracy=float(np.mean((probability >= HALF) == running)),
         accuracy_calibrated=float(np.mean((probability >= threshold) == running)),
         brier=float(np.mean(np.square(probability - running))),
@@ -144,6 +147,30 @@ def score_frames(answers: Sequence[Answers]) -> FrameScore:
         run_fraction=float(running.mean()),
         frames=len(running),
     )
+
+
+def several_models(answers: Sequence[Answers]) -> bool:
+    """Whether blocks of a session were answered by models of their own, whose probabilities do not compare."""
+    return any(a.block is not None for a in answers)
+
+
+def _area_within(answers: Sequence[Answers]) -> float:
+    """Chance that a running frame ranks above a resting one of the same block; NaN when no block has both.
+
+    Models of different blocks were trained on different shares of running: a constant answer, pooled over blocks, is
+    far from 0.5.
+    """
+    right, pairs = 0.0, 0
+    for a in answers:
+        block = np.zeros(len(a.running), np.int64) if a.block is None else a.block
+        for number in np.unique(block[a.known]):
+            inside = a.known & (block == number)
+            running = a.running[inside]
+            compared = int(running.sum()) * int((~running).sum())
+            if compared:
+                right += compared * area_under_curve(a.probability[inside].astype(np.float64), running)
+                pairs += compared
+    return right / pairs if pairs else float("nan")
 
 
 def pooled(

@@ -5,7 +5,7 @@ over its runs (folds), the mean that over mice.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -111,7 +111,21 @@ def _without_value(frames: int, run_fraction: float) -> str | None:
 
 def _session(runs: Sequence[Run], session: str, rule: OnsetRule) -> Json:
     own = [_only(run, session) for run in runs]
-    return {**_figures(own), "onsets": _onsets(own, rule, curve=False)}
+    return {**_figures(own), "onsets": _onsets(own, rule, curve=False), "blocks": _blocks(own[0])}
+
+
+def _blocks(run: Run) -> list[Json]:
+    """Figures of every held-out block of one session; those without running or rest say so."""
+    found = []
+    for a in run.answers:
+        for number in np.unique(a.block[a.known]) if a.block is not None else ():
+            inside = replace(a, probability=np.where(a.block == number, a.probability, np.float32(np.nan)))
+            score, at = score_frames([inside]), np.flatnonzero(inside.known)
+            figures = {name: _plain(getattr(score, name)) for name in ("auc", "accuracy", "run_fraction")}
+            reason = _without_value(score.frames, score.run_fraction)
+            span = {"start_s": round(at[0] / a.rate_hz, 3), "stop_s": round((at[-1] + 1) / a.rate_hz, 3)}
+            found.append({**span, **figures, "reason": reason})
+    return found
 
 
 def _only(run: Run, session: str) -> Run:
@@ -204,7 +218,10 @@ def _null(runs: Sequence[Run]) -> Json:
     """AUC of the first run against labels shifted in time."""
     null = shifted_null(runs[0].answers)
     if null is None:
-        return {"auc": None, "reason": "a session of less than 2 min, or no running or no rest"}
+        return {
+            "auc": None,
+            "reason": "a session of less than 2 min, one behaviour only, or a model for each block",
+        }
     low, high = _plain(null.low), _plain(null.high)
     return {"auc": _plain(null.mean), "range": [low, high], "p": _plain(null.p), "shifts": null.shifts}
 
@@ -213,7 +230,9 @@ def _mean(mice: Mapping[str, Json], runs: Sequence[Run], rule: OnsetRule) -> Jso
     """Mean over mice, with a t interval of the AUC."""
     found = _means(mice, runs, rule)
     samples = [
-        mean_samples([one["auc"] for one in (block_samples(run.answers) for run in own) if one] or [_NOTHING])
+        mean_samples(
+            [one["auc"] for one in (block_samples(run.answers) for run in own) if "auc" in one] or [_NOTHING]
+        )
         for own in _by_mouse(runs).values()
     ]
     usable = [one for one in samples if np.isfinite(one[0])]

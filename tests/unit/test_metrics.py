@@ -1,5 +1,7 @@
 """Figures of run/rest models, on answers whose figures are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,13 @@ from hypothesis.extra.numpy import arrays
 
 from decoders.behavior import metrics
 from decoders.behavior.chance import block_samples, compare, delay_interval, holm, shifted_null
-from decoders.behavior.metrics import Answers, area_under_curve, best_threshold, calibration_error
+from decoders.behavior.metrics import (
+    Answers,
+    area_under_curve,
+    best_threshold,
+    calibration_error,
+    score_frames,
+)
 from decoders.behavior.onsets import (
     OnsetRule,
     OnsetScore,
@@ -202,6 +210,21 @@ def test_the_lowest_threshold_stops_at_the_first_that_alarms_too_often():
     assert at_threshold([answers(probability, running)], lowest, OnsetRule()).median_ms == 0.0
     assert at_threshold([answers(probability, running)], 0.5, OnsetRule()).false_alarms == 8
     assert lowest_threshold([]) is None
+
+
+def test_blocks_with_models_of_their_own_are_ranked_apart():
+    running = bits("#..#" + "####" + "##..")
+    block = np.repeat([0, 1, 2], 4)
+    constant = np.repeat(np.float32([0.2, 0.1, 0.9]), 4)  # pooled, a constant answer would tell them apart
+    told = replace(answers(constant, running), block=block)
+    assert score_frames([told]).auc == 0.5
+    assert score_frames([answers(constant, running)]).auc != 0.5
+    right = replace(answers(np.where(running, 0.02, 0.01) + block / 3, running), block=block)
+    assert score_frames([right]).auc == 1.0
+    only_running = replace(answers(constant[4:8], running[4:8]), block=block[4:8])
+    assert np.isnan(score_frames([only_running]).auc)
+    long = replace(answers(np.tile(constant, 30), np.tile(running, 30)), block=np.tile(block, 30))
+    assert set(block_samples([long])) == set(block_samples([replace(long, block=None)])) - {"auc"}
 
 
 # --- intervals, null, tests ---

@@ -210,6 +210,7 @@ def test_blocks_of_a_session_are_laid_end_to_end(mice, known_model, tmp_path):
     report = summary(found, OnsetRule())
     assert report["mice"]["a"]["auc"] == 1.0
     assert set(report["mice"]["a"]["sessions"]) == {"a1", "a2"}
+    assert len(report["mice"]["a"]["sessions"]["a1"]["blocks"]) == 4
 
 
 def test_a_block_that_cannot_be_trained_around_is_skipped_and_the_rest_kept(known_model, tmp_path):
@@ -227,6 +228,9 @@ def test_a_block_that_cannot_be_trained_around_is_skipped_and_the_rest_kept(know
     assert report["mice"]["a"]["reasons"]["auc"] == "no running in the scored frames"
     assert report["mice"]["a"]["accuracy"] == 1.0
     assert report["mean"]["without_auc"] == ["a"]
+    blocks = report["mice"]["a"]["sessions"]["a1"]["blocks"]
+    assert {block["reason"] for block in blocks} == {"no running in the scored frames"}
+    assert [block["auc"] for block in blocks] == [None] * len(blocks)
 
 
 def test_a_session_without_running_keeps_the_others(mice, known_model, tmp_path):
