@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from rig import registry
 from rig.cli import app
@@ -12,6 +13,7 @@ from rig.simulation.mouse import Mouse
 from tests.pipeline.rig_command import CONFIGS, ROOT, assert_one_clear_line, rig, rig_json, simulated_mouse
 
 
+@pytest.mark.slow  # the same commands run apart, on smaller data, in the tests beside
 def test_simulated_sessions_are_complete_and_train_a_decoder(tmp_path: Path) -> None:
     config = simulated_mouse(tmp_path, without=("decoders", "closed_loop"))
     folder, checkpoint = tmp_path / "sessions", tmp_path / "mine.npz"
