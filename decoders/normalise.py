@@ -88,6 +88,12 @@ def bin_area(frame: NDArray[np.generic], height_px: int, width_px: int) -> NDArr
     return sums * np.float32(1.0 / (rows * columns))
 
 
+def bin_factor(height_px: int, width_px: int, edge_px: int) -> int:
+    """Largest whole number that divides both edges and leaves `edge_px` of the shorter one, or more; else 1."""
+    largest = max(1, min(height_px, width_px) // edge_px)
+    return next(f for f in range(largest, 0, -1) if height_px % f == 0 and width_px % f == 0)
+
+
 @cache
 def _column_means(width_px: int, columns: int, block_px: int) -> NDArray[np.float32]:
     """Matrix (width_px * columns, width_px) that adds up columns and divides by a block's pixels."""

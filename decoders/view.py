@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from decoders.normalise import bin_area
+from decoders.normalise import bin_area, bin_factor
 
 if TYPE_CHECKING:
     from decoders.atlas import Placement
@@ -68,8 +68,7 @@ class StandardView:
     """
 
     def __init__(self, placement: "Placement", height_px: int, width_px: int) -> None:
-        largest = max(1, min(height_px, width_px) // _BINNED_PX)
-        self._bin = next(f for f in range(largest, 0, -1) if height_px % f == 0 and width_px % f == 0)
+        self._bin = bin_factor(height_px, width_px, _BINNED_PX)
         self._binned = (height_px // self._bin, width_px // self._bin)
         at_mm = ((np.arange(VIEW_PX * _SAMPLES) + 0.5) / (VIEW_PX * _SAMPLES) - 0.5) * FIELD_MM
         column, row = placement.to_px(at_mm[None, :], CENTRE_AP_MM - at_mm[:, None])

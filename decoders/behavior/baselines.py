@@ -19,7 +19,7 @@ from decoders.behavior.predictor import FitOptions
 from decoders.checkpoint import Checkpoint, load_checkpoint
 from decoders.datasets.behavior import BehaviorRecording, Excerpt
 from decoders.datasets.normalised import normalised
-from decoders.normalise import NormaliserConfig, bin_area
+from decoders.normalise import NormaliserConfig, bin_area, bin_factor
 from decoders.view import BinnedView
 from rig.errors import DataError
 
@@ -280,8 +280,7 @@ def normalised_frames(recording: BehaviorRecording, cache: Path) -> NDArray[np.f
 
 def binned_size(height_px: int, width_px: int) -> tuple[int, int]:
     """Size after binning by the largest whole number that divides both edges and leaves 64 pixels or more."""
-    largest = max(1, min(height_px, width_px) // _EDGE_PX)
-    factor = next(f for f in range(largest, 0, -1) if height_px % f == 0 and width_px % f == 0)
+    factor = bin_factor(height_px, width_px, _EDGE_PX)
     return height_px // factor, width_px // factor
 
 
