@@ -21,7 +21,7 @@ from rig.errors import DataError
 PROJECTION = "dorsal_cortex_projection.npy"
 LABELS = "dorsal_cortex_ccf_labels.json"
 _UM_PER_MM = 1000.0
-Places = float | NDArray[np.float64]
+Places = float | NDArray[np.float64] | NDArray[np.signedinteger[Any]]
 _BUILT_IN_MM_PER_PX = 0.02
 _BUILT_IN_HALF_WIDTH_MM, _BUILT_IN_FRONT_MM, _BUILT_IN_BACK_MM = 5.2, 3.2, -6.0
 # areas are ellipses that leave gaps between them; a gap belongs to its nearest area within this
@@ -96,7 +96,11 @@ class Placement:
     def to_mm(self, height_px: int, width_px: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """ML and AP in mm of every pixel of a frame, each (H, W)."""
         row, column = np.indices((height_px, width_px))
-        z = (column + 1j * row - self.shift) / self.turn
+        return self.to_mm_at(column, row)
+
+    def to_mm_at(self, column_px: Places, row_px: Places) -> tuple[Any, Any]:
+        """ML and AP in mm of places in the frame, numbers or arrays."""
+        z = (column_px + 1j * row_px - self.shift) / self.turn
         return z.real, -z.imag
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 FIELD_MM = 11.0
 CENTRE_AP_MM = -1.6  # half way between the front of motor and the back of visual cortex
 VIEW_PX = 32  # 0.34 mm of cortex each: an area is 2 to 5 of them
+_TILES = (
+    2 * VIEW_PX
+)  # of the camera's frame, each way, for what is shown in it: no finer than the view, and cheap
 _SAMPLES = 4  # a pixel of the view, each way
 _BINNED_PX = 4 * VIEW_PX  # finer frames are binned towards this edge first, so that no light is left out
 
@@ -36,7 +39,7 @@ class FrameView(Protocol):
         ...
 
     def back(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Image (h, w) in the network's view to where it lies in the camera's frame."""
+        """Image (h, w) in the network's view to equal tiles that cover the camera's frame."""
         ...
 
 
@@ -91,12 +94,13 @@ class StandardView:
         return seen.reshape(self.size_px)
 
     def back(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Image (32, 32) to the camera's frame (H, W), NaN outside of the view."""
+        """Image (32, 32) to 64 x 64 tiles of the camera's frame, NaN outside of the view."""
         return np.append(image.ravel(), np.float32(np.nan))[self._pixel_of]
 
     def _lookup(self, placement: "Placement", height_px: int, width_px: int) -> NDArray[np.int64]:
-        """Pixel of the view that each camera pixel lies in, (H, W); one past the last outside."""
-        ml_mm, ap_mm = placement.to_mm(height_px, width_px)
+        """Pixel of the view that the middle of each tile lies in; one past the last outside."""
+        middle = (np.arange(_TILES) + 0.5) / _TILES
+        ml_mm, ap_mm = placement.to_mm_at(middle[None, :] * width_px - 0.5, middle[:, None] * height_px - 0.5)
         column = np.floor((ml_mm / FIELD_MM + 0.5) * VIEW_PX).astype(np.int64)
         row = np.floor(((CENTRE_AP_MM - ap_mm) / FIELD_MM + 0.5) * VIEW_PX).astype(np.int64)
         inside = (column >= 0) & (column < VIEW_PX) & (row >= 0) & (row < VIEW_PX)
