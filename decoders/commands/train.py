@@ -118,7 +118,7 @@ def reconstruction(
 ) -> None:
     """Train the linear movie reconstruction on two-photon sessions of one field; every fifth clip is held out."""
     from decoders.datasets import sessions
-    from decoders.reconstruction import train as training
+    from decoders.reconstruction import linear_train as training
     from rig.recording.reader import SessionReader
 
     refuse_existing(out)

@@ -3,7 +3,7 @@ import pytest
 
 from decoders.checkpoint import SHIPPED
 from decoders.protocols import LiveDecoder
-from decoders.reconstruction import train
+from decoders.reconstruction import linear_train as train
 from decoders.reconstruction.linear import principal_components, video_correlation
 from decoders.reconstruction.live import LinearReconstruction
 from rig.errors import CheckpointError, DataError
