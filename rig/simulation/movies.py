@@ -53,14 +53,28 @@ def natural_movies(
 
     Clip k depends on `seed` and k, not on how many clips are made.
     """
-    parameters = MovieParameters()
     movies = np.empty((clips, frames, height_px, width_px), np.uint8)
     for k, movie in enumerate(movies):
-        rng = np.random.default_rng((seed, k))
-        for first, last in _shots(rng, frames, rate_hz, parameters):
-            shot = _Shot(rng, last - first, height_px, width_px, rate_hz, parameters)
-            movie[first:last] = shot.render()
+        movie[:] = natural_movie(k, frames, seed, height_px, width_px, rate_hz)
     return movies
+
+
+def natural_movie(
+    clip: int,
+    frames: int,
+    seed: int,
+    height_px: int = 36,
+    width_px: int = 64,
+    rate_hz: float = 30.0,
+) -> NDArray[np.uint8]:
+    """One clip of `natural_movies`, uint8 (frames, height_px, width_px)."""
+    parameters = MovieParameters()
+    rng = np.random.default_rng((seed, clip))
+    movie = np.empty((frames, height_px, width_px), np.uint8)
+    for first, last in _shots(rng, frames, rate_hz, parameters):
+        shot = _Shot(rng, last - first, height_px, width_px, rate_hz, parameters)
+        movie[first:last] = shot.render()
+    return movie
 
 
 def _shots(
@@ -124,17 +138,21 @@ class _Shot:
         is_disc = self._rng.random() < 0.5
         y, x = self._path()
         angle = self._rng.uniform(0, np.pi)
-        dy, dx = self._y - y[:, None, None], self._x - x[:, None, None]  # (frames, H, W)
+        reach = np.hypot(2 * half[0], half[1]) + 1  # nothing of it lies further from its centre
+        dy, dx = self._y[:, 0] - y[:, None], self._x[0] - x[:, None]  # (frames, H), (frames, W)
+        near = np.nonzero((abs(dy) < reach)[:, :, None] & (abs(dx) < reach)[:, None, :])
+        dy, dx = dy[near[0], near[1]], dx[near[0], near[2]]
         u, v = dx * np.cos(angle) + dy * np.sin(angle), dy * np.cos(angle) - dx * np.sin(angle)
         bar = np.maximum(abs(u) - 2 * half[0], abs(v) - half[1] / 2)
         outside = np.hypot(dy, dx) - half[0] if is_disc else bar
         cover = np.clip(0.5 - outside, 0.0, 1.0)  # edges blended over one pixel
-        touched = cover > 0
+        inside = cover > 0
+        touched = tuple(place[inside] for place in near)
         surface = _pink(self._rng, (64, 64), self._p.amplitude_exponent)
-        on_surface = [u[touched], v[touched]]
+        on_surface = [u[inside], v[inside]]
         texture = ndimage.map_coordinates(surface, on_surface, order=1, mode="grid-wrap")
         shade = self._rng.normal() + 0.5 * texture
-        log_light[touched] += cover[touched] * (shade - log_light[touched])
+        log_light[touched] += cover[inside] * (shade - log_light[touched])
 
     def _path(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Object's centre in px from the screen's middle, near which it passes, (frames,) each."""
@@ -171,9 +189,10 @@ def _dead_leaves(rng: np.random.Generator, p: MovieParameters) -> NDArray[np.flo
     radius = np.sort(radius)[::-1]  # chosen: large ones behind, else they would hide the small
     centre = rng.integers(0, p.scene_px, (p.leaves, 2))
     shade = rng.normal(size=p.leaves)
+    height, width = p.scene_px
     for r, (y, x), level in zip(radius, centre, shade, strict=True):
         reach = np.arange(-int(r), int(r) + 1)
         disc = reach[:, None] ** 2 + reach**2 <= r * r
-        rows, columns = np.ix_((y + reach) % p.scene_px[0], (x + reach) % p.scene_px[1])
-        scene[rows, columns] = np.where(disc, level, scene[rows, columns])
+        pixel = (y + reach)[:, None] % height * width + (x + reach) % width
+        scene.reshape(-1)[pixel[disc]] = level
     return scene

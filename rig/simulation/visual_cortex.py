@@ -7,16 +7,17 @@ and know nothing of the movies; what a repetition adds is spike noise, shared ga
 that no two repetitions are alike.
 """
 
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage, signal, sparse
+from scipy import ndimage, sparse
 from scipy.spatial import cKDTree
 
 from rig.errors import ConfigError
 from rig.simulation.mouse import Mouse, smooth_noise
+from rig.simulation.visual_neurons import GREY, draw_neurons
+from rig.simulation.visual_parameters import VisualParameters
 from rig.simulation.widefield import (
     CANVAS_MARGIN_PX,
     bounded_motion,
@@ -24,6 +25,7 @@ from rig.simulation.widefield import (
     shift_canvas,
 )
 
+_STANDARD = VisualParameters()
 GAP_S = 0.5  # chosen: grey before each clip; longer than the receptive fields remember
 
 
@@ -38,76 +40,9 @@ def shown_at(index: int, clips: int, clip_frames: int, rate_hz: float) -> tuple[
     return (clip, shown) if shown >= 0 else (-1, -1)
 
 
-@dataclass(frozen=True, slots=True)
-class VisualParameters:
-    """Neurons and microscope. "Chosen" marks a value without a source, of the usual size.
-
-    Distributions of receptive fields are of mouse V1, Niell & Stryker 2008, J Neurosci 28:7520
-    ("NS08").
-    """
-
-    deg_per_px: float = 2.0  # a 55 cm screen at 15 cm spans 123 deg, over 64 px (Sensorium 2023)
-    frequency_median_cpd: float = 0.036  # preferred spatial frequency, log-normal (NS08)
-    frequency_log_sd: float = 0.6  # most lie between 0.015 and 0.1 cycles/deg (NS08)
-    # Gaussian sd in cycles across and along the grating (NS08)
-    cycles_median: tuple[float, float] = (0.28, 0.32)
-    cycles_log_sd: float = 0.2  # chosen
-    scatter_deg: float = 6.0  # local scatter of retinotopy (Bonin 2011, J Neurosci 31:18506)
-    latency_s: tuple[float, float] = (0.05, 0.015)  # mean, sd; V1 answers after 50 ms or so (NS08)
-    # median, log sd of gamma time constant: peaks 2 Hz or so (NS08)
-    kernel_s: tuple[float, float] = (0.035, 0.3)
-    # chosen: second lobe relative to the first, sustained to transient
-    biphasic: tuple[float, float] = (0.2, 0.9)
-    # beta: a minority is direction selective (NS08)
-    direction_shape: tuple[float, float] = (0.8, 1.6)
-    # beta: share of energy in the drive; simple cells are the majority in layer 2/3 (NS08)
-    complex_shape: tuple[float, float] = (0.7, 1.3)
-    surround: float = 2.0  # chosen: width of the normalisation pool relative to the field
-    # rms contrast that halves the gain of the normalisation (NS08, contrast tuning)
-    half_contrast: float = 0.15
-    exponent: float = 2.0  # rates grow as a power of the drive (Finn 2007, Neuron 54:137, cat)
-    # log-normal, for a drive of 1, which a grating at full contrast comes near, as temporal kernels
-    # pass at most 0.6 or so: 15 Hz to the best grating, NS08 report 5 to 30 Hz
-    peak_median_hz: float = 40.0
-    peak_log_sd: float = 0.6  # chosen
-    ceiling_hz: float = 60.0  # chosen: no rate exceeds it
-    rest_median_hz: float = 0.3  # spontaneous rate in layer 2/3 (NS08)
-    rest_log_sd: float = 0.8  # chosen
-    # mean, sd of added gain (Niell & Stryker 2010, Neuron 65:472)
-    running_gain: tuple[float, float] = (0.6, 0.4)
-    running_gain_s: float = 0.3  # chosen: how quickly it comes and goes
-    # log gain shared by neurons (Goris 2014, Nat Neurosci 17:858)
-    shared_sd: tuple[float, ...] = (0.25, 0.15, 0.15)
-    shared_s: tuple[float, ...] = (0.4, 1.0, 5.0)  # chosen
-
-    # GCaMP6s, one spike, time to peak (Chen 2013, Nature 499:295, supplementary table 3)
-    rise_s: float = 0.179
-    half_decay_s: float = 0.550  # same
-    peak_dff: float = 0.23  # same: largest dF/F after one spike
-    ceiling_dff: float = 15.0  # chosen: somata in vivo rarely exceed 10
-    peak_log_sd_dff: float = 0.4  # chosen: expression and depth differ between neurons
-
-    # chosen: 0.4 mm field at 128 px; magnification is exaggerated so that it sees the screen
-    um_per_px: float = 3.0
-    soma_um: float = 14.0  # diameter of a layer 2/3 pyramidal cell and its blur
-    nucleus_dim: float = 0.4  # chosen: GCaMP stays out of the nucleus
-    soma_photons: float = 60.0  # chosen: per pixel and frame at rest, median
-    soma_log_sd: float = 0.4  # chosen
-    neuropil_photons: float = 25.0  # chosen: usual contamination
-    neuropil_share: float = 0.5  # chosen: part of neuropil light that follows nearby neurons
-    neuropil_patches: int = 4  # chosen: per side; neuropil is correlated over 100 um
-    counts_per_photon: float = 20.0  # chosen
-    read_noise_counts: float = 15.0  # chosen: amplifier
-    offset_counts: float = 200.0  # chosen
-    motion_px: float = 0.25  # chosen: sd, rigid
-    motion_s: float = 0.15  # chosen
-    running_motion_px: float = 0.5  # chosen: displacement while running
-
-
 BLOCK_FRAMES = 60  # spikes are drawn in blocks: small enough that the first frame of one is not late
 MEMORY_S = 6.0  # GCaMP6s has decayed to 0.05 % by then, so a spike further back is forgotten
 _FIELDS, _CELLS, _STATE, _SPIKES, _FRAME = range(5)  # independent random streams
-GREY = 127.5
 
 
 class VisualCortex:
@@ -135,7 +70,7 @@ class VisualCortex:
         height_px: int = 128,
         width_px: int = 128,
         rate_hz: float = 30.0,
-        parameters: VisualParameters = VisualParameters(),
+        parameters: VisualParameters = _STANDARD,
     ) -> None:
         if movies.ndim != 4 or movies.dtype != np.uint8:
             found = f"{movies.dtype} {movies.shape}"
@@ -213,86 +148,23 @@ class VisualCortex:
 
     def _see(self, movies: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Rates in Hz that the movies alone would drive, mouse at rest, (loop frames, N)."""
-        p, rng = self.parameters, np.random.default_rng((self._seed, _FIELDS))
         height, width = movies.shape[2:]
-        fields = self._draw_fields(rng, height, width)
+        # Cortex to screen: the place in the field of view stretched over the screen.
+        neurons = draw_neurons(
+            np.random.default_rng((self._seed, _FIELDS)),
+            self._centre_px / self._shape * (height, width),
+            (height, width),
+            self.rate_hz,
+            max(self._gap_frames, 8),
+            self.parameters,
+        )
         contrast = movies.reshape(-1, height * width).astype(np.float32) / np.float32(GREY) - 1
-        even, odd, energy = (self._with_gaps(part) for part in fields.project(contrast))
-        drive = self._in_time(rng, even, odd)
-        pool = np.sqrt(np.maximum(self._smooth_in_time(energy), 0.0))
-        # The last factor makes it 1 for the best grating, whose rms contrast is 0.7.
-        normalised = drive / (p.half_contrast + pool) * (p.half_contrast + 0.7)
-        peak_hz = p.peak_median_hz * rng.lognormal(0, p.peak_log_sd, self.neurons)
-        rest_hz = p.rest_median_hz * rng.lognormal(0, p.rest_log_sd, self.neurons)
-        rates_hz = rest_hz + peak_hz * np.maximum(normalised, 0.0) ** p.exponent
-        return np.asarray(rates_hz / (1 + rates_hz / p.ceiling_hz), np.float32)
-
-    def _draw_fields(self, rng: np.random.Generator, height: int, width: int) -> "_ReceptiveFields":
-        p, n = self.parameters, self.neurons
-        cycles_per_px = np.clip(
-            rng.lognormal(np.log(p.frequency_median_cpd), p.frequency_log_sd, n), 0.008, 0.2
-        )
-        cycles_per_px *= p.deg_per_px
-        cycles = np.array(p.cycles_median)[:, None] * rng.lognormal(0, p.cycles_log_sd, (2, n))
-        # Cortex to screen: place in the field of view stretched over the screen, then scattered.
-        screen = self._centre_px / self._shape * (height, width) + rng.normal(
-            0, p.scatter_deg / p.deg_per_px, (n, 2)
-        )
-        return _ReceptiveFields(
-            shape=(height, width),
-            centre=screen,
-            cycles_per_px=cycles_per_px,
-            sd_px=cycles / cycles_per_px,
-            orientation=rng.uniform(0, np.pi, n),
-            phase=rng.uniform(0, 2 * np.pi, n),
-            surround=p.surround,
-        )
+        return neurons.rates_hz(*(self._with_gaps(part) for part in neurons.look(contrast)))
 
     def _with_gaps(self, shown: NDArray[np.float32]) -> NDArray[np.float32]:
         """Put the grey's zero contrast before each clip, (clips x T, N) to (loop frames, N)."""
         clips = shown.reshape(self._clips, self._clip_frames, -1)
         return np.pad(clips, ((0, 0), (self._gap_frames, 0), (0, 0))).reshape(self.loop_frames, -1)
-
-    def _in_time(
-        self, rng: np.random.Generator, even: NDArray[np.float32], odd: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """Drive, (loop frames, N): a linear and an energy part (Adelson & Bergen 1985)."""
-        p = self.parameters
-        direction = rng.beta(*p.direction_shape, self.neurons) * rng.choice([-1, 1], self.neurons)
-        complexity = rng.beta(*p.complex_shape, self.neurons)
-        early, late = self._kernels(rng)
-        a = _filter_each(even, early) - direction * _filter_each(odd, late)
-        b = _filter_each(odd, early) + direction * _filter_each(even, late)
-        strongest = 1 + np.abs(direction)
-        drive = ((1 - complexity) * a + complexity * np.hypot(a, b)) / strongest
-        return np.asarray(drive, np.float32)
-
-    def _kernels(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Temporal kernels and their delayed partners, both (taps, N), sum of magnitudes 1.
-
-        Differences of gamma functions, from sustained to transient; partners lag a quarter cycle.
-        """
-        p, n = self.parameters, self.neurons
-        tau_s = p.kernel_s[0] * rng.lognormal(0, p.kernel_s[1], n)
-        latency_s = np.maximum(rng.normal(*p.latency_s, n), 0.0)
-        second = rng.uniform(*p.biphasic, n)
-        t_s = (np.arange(max(self._gap_frames, 8))[:, None] + 0.5) / self.rate_hz
-
-        def kernel(delay_s: NDArray[np.float64]) -> NDArray[np.float32]:
-            x = np.maximum(t_s - delay_s, 0.0) / tau_s
-            both = x**2 * np.exp(-x) / 2 - second * x**4 * np.exp(-x) / 24
-            scaled: NDArray[np.float32] = (both / np.abs(both).sum(axis=0)).astype(np.float32)
-            return scaled
-
-        return kernel(latency_s), kernel(latency_s + 2 * tau_s)
-
-    def _smooth_in_time(self, energy: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Contrast energy over the last 100 ms or so, as gain control is quick but not instant."""
-        keep = np.float32(np.exp(-1 / (0.1 * self.rate_hz)))  # chosen
-        smoothed: NDArray[np.float32] = signal.lfilter(
-            np.array([1 - keep]), np.array([1, -keep]), energy, axis=0
-        )
-        return smoothed
 
     # --- state, spikes, calcium ---
 
@@ -440,48 +312,3 @@ class VisualCortex:
         jitter = [p.motion_px * smooth_noise(rng, self._state_frames, width) for _ in "yx"]
         running = p.running_motion_px * self._running_smoothed
         return bounded_motion(np.stack([jitter[0] + running, jitter[1] + 0.3 * running], axis=1))
-
-
-@dataclass(frozen=True, slots=True)
-class _ReceptiveFields:
-    """Gabor fields of N neurons; centres are (row, column), (N, 2); sd_px across, along, (2, N)."""
-
-    shape: tuple[int, int]
-    centre: NDArray[np.float64]
-    cycles_per_px: NDArray[np.float64]
-    sd_px: NDArray[np.float64]
-    orientation: NDArray[np.float64]
-    phase: NDArray[np.float64]
-    surround: float
-
-    def project(
-        self, contrast: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Look at frames (T, H x W): even, odd responses and contrast energy around, each (T, N).
-
-        A response is 1 for the neuron's best grating at full contrast, filling the screen.
-        """
-        row, column = np.indices(self.shape).reshape(2, 1, -1) - self.centre.T[:, :, None]  # (N, H x W)
-        turn = self.orientation[:, None]
-        across = column * np.cos(turn) + row * np.sin(turn)
-        along = row * np.cos(turn) - column * np.sin(turn)
-        sd_across, sd_along = self.sd_px[:, :, None]
-        squared = (across / sd_across) ** 2 + (along / sd_along) ** 2
-        carrier = 2 * np.pi * self.cycles_per_px[:, None] * across + self.phase[:, None]
-        window = np.exp(-squared / 2)
-        scale = (window * np.cos(carrier) ** 2).sum(axis=1, keepdims=True)
-        pool = np.exp(-squared / (2 * self.surround**2))
-        pool /= pool.sum(axis=1, keepdims=True)
-        even, odd = (window * wave(carrier) / scale for wave in (np.cos, np.sin))
-        return _look(contrast, even), _look(contrast, odd), _look(contrast**2, pool)
-
-
-def _look(contrast: NDArray[np.float32], fields: NDArray[np.float64]) -> NDArray[np.float32]:
-    seen: NDArray[np.float32] = contrast @ fields.T.astype(np.float32)
-    return seen
-
-
-def _filter_each(signals: NDArray[np.float32], kernels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Convolve each column of (T, N) with its own causal kernel of (taps, N)."""
-    filtered: NDArray[np.float32] = signal.oaconvolve(signals, kernels, axes=0)[: len(signals)]
-    return filtered
