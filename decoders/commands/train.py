@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 
 from decoders.commands.options import (
     Data,
@@ -64,14 +63,16 @@ def behavior(
 
     Broken off, the same command goes on where it was (folder OUT.cache).
     """
-    from decoders.behavior.predictor import FitOptions
+    from decoders.behavior.predictor import FitOptions, check_model
     from decoders.behavior.train import fit
     from decoders.datasets.reading import ReadingOptions
     from decoders.datasets.recordings import open_recordings
 
     refuse_existing(out)
     cache = out.with_name(out.name + ".cache")
-    options = FitOptions(cache, seed, epochs, device, threads, settings=settings(given or []))
+    asked = settings(given or [])
+    check_model("causal", asked)
+    options = FitOptions(cache, seed, epochs, device, threads, settings=asked)
     reading = ReadingOptions(series, speed, speed_unit)
     with open_recordings(data, layout, None, reading) as recordings:
         mice = sorted({recording.mouse for recording in recordings})
@@ -94,14 +95,20 @@ def behavior(
 
 def _score(predictor: "Predictor", recording: "BehaviorRecording") -> dict[str, float | None]:
     """AUC (null without both behaviours) and accuracy at 0.5 of a recording that was not trained on."""
-    from decoders.behavior.metrics import area_under_curve
+    from decoders.behavior.metrics import HALF, Answers, score_frames
 
-    probability = predictor.predict(recording)
-    known = np.isfinite(probability)
-    running = recording.running[known]
-    auc = area_under_curve(probability[known], running)
-    accuracy = float(np.mean((probability[known] >= 0.5) == running))
-    return {"auc": None if np.isnan(auc) else round(auc, 4), "accuracy": round(accuracy, 4)}
+    thresholds = np.full(len(recording), HALF), np.full(len(recording), np.inf)
+    answers = Answers(
+        recording.mouse,
+        recording.session,
+        recording.rate_hz,
+        predictor.predict(recording),
+        recording.running,
+        *thresholds,
+    )
+    score = score_frames([answers])
+    figures = {"auc": score.auc, "accuracy": score.accuracy}
+    return {name: round(value, 4) if np.isfinite(value) else None for name, value in figures.items()}
 
 
 @train.command()
@@ -118,6 +125,7 @@ def reconstruction(
 ) -> None:
     """Train the linear movie reconstruction on two-photon sessions of one field; every fifth clip is held out."""
     from decoders.datasets import sessions
+    from decoders.datasets.movie_sessions import field_labels
     from decoders.reconstruction import linear_train as training
     from rig.recording.reader import SessionReader
 
@@ -129,7 +137,7 @@ def reconstruction(
             found = sessions.movie_recording(reader, path)
             config = reader.description.config
             if untrained is None:
-                image = _label_image(labels, config, found.frames.pixels.shape[1:], found.rate_hz, path)
+                image = field_labels(labels, config, found.frames.pixels.shape[1:], found.rate_hz, path)
                 movie_size = (found.movies.shape[2], found.movies.shape[3])
                 untrained = training.untrained_checkpoint(image, found.rate_hz, movie_size)
             frames = sessions.in_order(found.frames)
@@ -144,29 +152,6 @@ def reconstruction(
     came_from |= {"trained_on": ", ".join(r.name for r in rows), "score": json.dumps(asdict(score))}
     training.make_checkpoint(untrained, reader_, score, came_from).save(out)
     report({"checkpoint": str(out), **asdict(score), "provenance": came_from}, as_json)
-
-
-def _label_image(
-    given: Path | None, config: "RigConfig", size: tuple[int, ...], rate_hz: float, path: Path
-) -> NDArray[np.integer]:
-    """Label image from a file, or from the simulated field that was recorded."""
-    from decoders.traces.rois import read_label_image
-
-    if given is not None:
-        return read_label_image(given)
-    if config.simulation is None or config.stimulus is None:
-        raise DataError(f"{path}: not of the simulated microscope, so --labels FILE.npy has to give the ROIs")
-    from rig.simulation.mouse import Mouse
-    from rig.simulation.visual_cortex import VisualCortex
-    from rig.stimulus import load_movies
-
-    simulation = config.simulation
-    mouse = Mouse(simulation.seed, simulation.run_fraction)
-    movies = load_movies(config.stimulus.movie)
-    height, width = size
-    return VisualCortex(
-        movies, mouse, simulation.seed, simulation.neurons, height, width, rate_hz
-    ).label_image
 
 
 def _origin(config: "RigConfig") -> str:

@@ -79,8 +79,8 @@ def behavior_recording(reader: SessionReader, path: Path, rule: LabelRule | None
         )
     frames = reader.frames(camera)
     samples = reader.samples(config.running.source)
-    column = _column(samples, "running_speed", path)
-    speed = speed_trace(samples.session_ns, samples.values[:, column], frames.session_ns, path)
+    place = column(samples, "running_speed", path)
+    speed = speed_trace(samples.session_ns, samples.values[:, place], frames.session_ns, path)
     rule = rule or _own_rule(config.running)
     _say_what_is_lost(reader, camera, path)
     return BehaviorRecording(
@@ -152,7 +152,8 @@ def _camera(reader: SessionReader, path: Path, kind: ImagingKind) -> str:
     return found[0]
 
 
-def _column(table: SampleTable, name: str, path: Path) -> int:
+def column(table: SampleTable, name: str, path: Path) -> int:
+    """Place of a column in a stream's values; raises `DataError` naming those it has."""
     if name not in table.columns:
         raise DataError(f"{path}: no column {name!r}; it has {', '.join(table.columns)}")
     return list(table.columns).index(name)
@@ -161,8 +162,8 @@ def _column(table: SampleTable, name: str, path: Path) -> int:
 def _shown_at(at_ns: NDArray[np.int64], shown: SampleTable, path: Path) -> tuple[Any, Any]:
     """Clip and movie frame that were on the screen at each time: the last one reported before it."""
     last = np.searchsorted(shown.session_ns, at_ns, side="right") - 1
-    columns = [_column(shown, name, path) for name in ("clip", "movie_frame")]
+    places = [column(shown, name, path) for name in ("clip", "movie_frame")]
     if not len(shown.values):
         raise DataError(f"{path}: its stimulus stream is empty")
-    clip, movie_frame = (shown.values[np.maximum(last, 0), column].astype(np.int64) for column in columns)
+    clip, movie_frame = (shown.values[np.maximum(last, 0), place].astype(np.int64) for place in places)
     return np.where(last < 0, NOT_SHOWN, clip), movie_frame

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rig.acquisition.states import FinishReason
 from rig.config import CameraConfig, RigConfig, SessionConfig, SimulationConfig
@@ -24,6 +25,7 @@ from rig.sync.clock import SessionClock
 _BACKLOG_BYTES = 64_000_000
 _WAIT_S = 0.002
 _TREADMILL_HZ = 100.0
+_PUPIL_HZ = 60.0
 _SHORTEST_PERIOD_S = 60.0  # behaviour needs room for a few bouts
 _LATE_NS = 1_000_000  # every message arrives a millisecond after it was true
 
@@ -88,7 +90,7 @@ class _World:
                 "serial": {
                     name: source
                     for name, source in config.serial.items()
-                    if name in ("treadmill", "stimulus")
+                    if name in ("treadmill", "pupil", "stimulus")
                 },
                 "decoders": {},
                 "closed_loop": [],
@@ -114,6 +116,8 @@ class _World:
             session_ns = round(index / self._rate_hz * 1e9)
             if "treadmill" in self.config.serial:
                 yield self._running(index)
+            if "pupil" in self.config.serial:
+                yield from self._pupil(index)
             if "stimulus" in self.config.serial:
                 yield self._shown(index, session_ns)
             for name, cortex in self._cameras.items():
@@ -122,21 +126,31 @@ class _World:
     def _sample_streams(self) -> Iterator[SampleStream]:
         if "treadmill" in self.config.serial:
             yield SampleStream("treadmill", ("count", "running_speed"), ("count", "mm/s"), _TREADMILL_HZ, 1e6)
+        if "pupil" in self.config.serial:
+            yield SampleStream("pupil", ("diameter", "x", "y"), ("mm", "mm", "mm"), _PUPIL_HZ, 1e6)
         if "stimulus" in self.config.serial:
             yield SampleStream("stimulus", ("clip", "movie_frame"), ("", ""), self._rate_hz, 1e6)
 
     def _running(self, frame: int) -> Samples:
-        """Treadmill samples from this frame to the next."""
-        first, last = (int(np.ceil((frame + k) / self._rate_hz * _TREADMILL_HZ)) for k in (0, 1))
+        index, time_s = self._until_next(frame, _TREADMILL_HZ)
+        position_mm, speed_mm_s = (
+            self._mouse.wheel_position_mm(time_s),
+            self._mouse.running_speed_mm_s(time_s),
+        )
+        return _samples("treadmill", index, time_s, np.column_stack([np.floor(position_mm), speed_mm_s]))
+
+    def _pupil(self, frame: int) -> Iterator[Samples]:
+        index, time_s = self._until_next(frame, _PUPIL_HZ)
+        if not len(index):  # a camera may be faster
+            return
+        diameter_mm, place_mm = self._mouse.pupil_diameter_mm(time_s), self._mouse.pupil_position_mm(time_s)
+        yield _samples("pupil", index, time_s, np.column_stack([diameter_mm, place_mm]))
+
+    def _until_next(self, frame: int, rate_hz: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Index and time of a stream's samples from this frame to the next."""
+        first, last = (int(np.ceil((frame + k) / self._rate_hz * rate_hz)) for k in (0, 1))
         index = np.arange(first, last)
-        time_s = index / _TREADMILL_HZ
-        values = np.column_stack(
-            [np.floor(self._mouse.wheel_position_mm(time_s)), self._mouse.running_speed_mm_s(time_s)]
-        )
-        session_ns = np.rint(time_s * 1e9).astype(np.int64)
-        return Samples(
-            "treadmill", first, int(session_ns[-1]) + _LATE_NS, session_ns // 1000, values, session_ns, 0
-        )
+        return index, index / rate_hz
 
     def _shown(self, index: int, session_ns: int) -> Samples:
         cortex = self._cameras["two_photon"]
@@ -145,6 +159,14 @@ class _World:
         values = np.array([cortex.stimulus_at(index)], np.float64)
         stamps = np.array([session_ns])
         return Samples("stimulus", index, session_ns + _LATE_NS, stamps // 1000, values, stamps, 0)
+
+
+def _samples(
+    stream: str, index: NDArray[np.int64], time_s: NDArray[np.float64], values: NDArray[np.float64]
+) -> Samples:
+    session_ns = np.rint(time_s * 1e9).astype(np.int64)
+    arrival_ns = int(session_ns[-1]) + _LATE_NS
+    return Samples(stream, int(index[0]), arrival_ns, session_ns // 1000, values, session_ns, 0)
 
 
 def _of_mouse(session: SessionConfig, seed: int) -> SessionConfig:

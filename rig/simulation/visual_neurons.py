@@ -14,6 +14,7 @@ from rig.simulation.visual_parameters import VisualParameters
 
 GREY = 127.5
 _BLOCK = 1000  # neurons whose fields are drawn at a time: each takes ten arrays of the movie's size
+_NOTHING = 1e-20  # far tails of a Gaussian; subnormal numbers would make every product slow
 _LARGEST_CONTRAST = 0.7  # rms of the best grating
 
 
@@ -54,6 +55,8 @@ class ReceptiveFields:
         for place, wave in enumerate((np.cos, np.sin)):
             filters[place, chosen] = window * wave(carrier) / scale
         filters[2, chosen] = pool / pool.sum(axis=1, keepdims=True)
+        drawn = filters[:, chosen]
+        drawn[abs(drawn) < _NOTHING] = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,223 @@
+"""Our two-photon sessions as movies and responses: frames to neurons by `decoders.traces`, all on one clock.
+
+Everything is resampled to 30 Hz by holding the last sample at or before each instant, so that nothing later takes part.
+"""
+
+import hashlib
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decoders.datasets import sessions
+from decoders.datasets.clips import same_movies, thumbnail
+from decoders.datasets.movie_trials import TRAIN, MovieMouse, MovieTrial, Trial
+from decoders.datasets.speed import speed_trace
+from decoders.traces.responses import BaselineConfig, RunningResponses
+from decoders.traces.rois import RoiTraces
+from rig.config import RigConfig
+from rig.errors import DataError
+from rig.recording.reader import SessionReader
+from rig.recording.recorded_tables import FrameTable, SampleTable
+
+RATE_HZ = 30.0
+_MOVIE_PX = (36, 64)
+_BASELINE_S = (2.0, 60.0)  # falls over, rises over
+_TESTED_EVERY = 5  # one clip in five makes the tier oracle, as `rig train reconstruction` holds out
+_SHORTEST_FRAMES = 30  # a presentation that was broken off within a second is left out
+_NEUROPIL_PX = 0  # as the linear reconstruction does
+_PUPIL = ("diameter", "x", "y")
+_DECAY_S = {"GCaMP6f": 0.7, "GCaMP6m": 1.0, "GCaMP6s": 1.25}  # advice of suite2p's manual
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Samples:
+    """Samples (n, columns) at session times (n,), in order."""
+
+    session_ns: NDArray[np.int64]
+    values: NDArray[np.floating]
+
+    def at(self, at_ns: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the last sample at or before each time, (T, columns); before the first, the first."""
+        last = np.searchsorted(self.session_ns, at_ns, side="right") - 1
+        return np.asarray(self.values[np.maximum(last, 0)], np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """What one session holds, on its own clock; `movies` are (clips, T, H, W)."""
+
+    path: Path
+    movies: NDArray[np.uint8]
+    responses: _Samples
+    shown: _Samples  # clip, movie frame
+    speed: _Samples
+    pupil: _Samples  # diameter, x, y
+    presentations: tuple[tuple[int, int, int], ...]  # clip, session time of its first frame, frames at 30 Hz
+
+    def trial(self, clip: int, start_ns: int, frames: int) -> Trial:
+        """Resample one presentation."""
+        at_ns = start_ns + np.rint(np.arange(frames) / RATE_HZ * 1e9).astype(np.int64)
+        movie = self.movies[clip][self.shown.at(at_ns)[:, 1].astype(np.int64)]
+        pupil = self.pupil.at(at_ns)
+        behavior = np.stack([pupil[:, 0], self.speed.at(at_ns)[:, 0]])
+        video = np.ascontiguousarray(np.moveaxis(movie, 0, -1), np.float32)
+        responses = np.ascontiguousarray(self.responses.at(at_ns).T)
+        return Trial(video, responses, behavior, np.ascontiguousarray(pupil[:, 1:].T))
+
+
+def session_mice(data: Path, labels: Path | None) -> list[MovieMouse]:
+    """One mouse a session file; see `decoders.datasets.movies.open_movies`."""
+    found = [_session(path, labels) for path in sessions.session_files([data])]
+    named = _name_clips(found)
+    shown = {names[clip] for s, names in zip(found, named, strict=True) for clip, _, _ in s.presentations}
+    tested = set(sorted(shown)[::_TESTED_EVERY]) if len(shown) > 1 else set()
+    return [_mouse(session, names, tested) for session, names in zip(found, named, strict=True)]
+
+
+def field_labels(
+    given: Path | None, config: RigConfig, size: tuple[int, ...], rate_hz: float, path: Path
+) -> NDArray[np.integer]:
+    """Label image from a file, or from the simulated field that was recorded; raises `DataError`."""
+    from decoders.traces.rois import read_label_image
+
+    if given is not None:
+        return read_label_image(given)
+    if config.simulation is None or config.stimulus is None:
+        raise DataError(f"{path}: not of the simulated microscope, so --labels FILE.npy has to give the ROIs")
+    from rig.simulation.mouse import Mouse
+    from rig.simulation.visual_cortex import VisualCortex
+
+    simulation = config.simulation
+    mouse = Mouse(simulation.seed, simulation.run_fraction)
+    grey = np.full((1, 1, *_MOVIE_PX), 127, np.uint8)  # where neurons lie is the same whatever they see
+    height, width = size
+    return VisualCortex(grey, mouse, simulation.seed, simulation.neurons, height, width, rate_hz).label_image
+
+
+def _session(path: Path, labels: Path | None) -> _Session:
+    with SessionReader(path) as reader:
+        recording = sessions.movie_recording(reader, path)
+        config = reader.description.config
+        if recording.movies.shape[2:] != _MOVIE_PX:
+            raise DataError(f"{path}: its movies are {recording.movies.shape[2:]} px; valid is {_MOVIE_PX}")
+        shown = _stream(reader, ("clip", "movie_frame"), path)
+        size = recording.frames.pixels.shape[1:]
+        image = field_labels(labels, config, size, recording.rate_hz, path)
+        frame_ns = recording.frames.session_ns
+        return _Session(
+            path=path,
+            movies=recording.movies,
+            responses=_Samples(frame_ns, _responses(path, recording, image, _decay_s(config))),
+            shown=_columns(shown, ("clip", "movie_frame"), path),
+            speed=_speed(_stream(reader, ("running_speed",), path), frame_ns, path),
+            pupil=_pupil(reader, path),
+            presentations=tuple(_presentations(shown, frame_ns, path)),
+        )
+
+
+def _columns(table: SampleTable, names: Sequence[str], path: Path) -> _Samples:
+    places = [sessions.column(table, name, path) for name in names]
+    return _Samples(table.session_ns, table.values[:, places])
+
+
+def _speed(table: SampleTable, frame_ns: NDArray[np.int64], path: Path) -> _Samples:
+    mm_s = table.values[:, sessions.column(table, "running_speed", path)]
+    trace = speed_trace(table.session_ns, mm_s, frame_ns, path)
+    return _Samples(trace.session_ns, trace.mm_s[:, None] / 10)  # cm/s, as in the published data
+
+
+def _pupil(reader: SessionReader, path: Path) -> _Samples:
+    """Pupil's diameter and place; while they are unknown, as in a blink, the last known sample holds."""
+    pupil = _columns(_stream(reader, _PUPIL, path), _PUPIL, path)
+    known = np.isfinite(pupil.values).all(axis=1)
+    if not known.any():
+        raise DataError(f"{path}: its pupil has {len(known)} samples, none of them finite; valid are numbers")
+    return _Samples(pupil.session_ns[known], pupil.values[known])
+
+
+def _stream(reader: SessionReader, columns: Sequence[str], path: Path) -> SampleTable:
+    """Return the first serial stream that has these columns."""
+    for stream in reader.described["samples"]:
+        if set(columns) <= set(stream["columns"]):
+            return reader.samples(stream["name"])
+    raise DataError(f"{path}: no serial stream with columns {', '.join(columns)}; encoding models need them")
+
+
+def _decay_s(config: RigConfig) -> float:
+    """Decay time of the two-photon camera's indicator; of an unknown one, that of GCaMP6s."""
+    indicators = [c.imaging.indicator for c in config.cameras.values() if c.imaging.kind == "two_photon"]
+    return next((_DECAY_S[name] for name in indicators if name in _DECAY_S), _DECAY_S["GCaMP6s"])
+
+
+def _responses(
+    path: Path, recording: sessions.MovieRecording, labels: NDArray[np.integer], decay_s: float
+) -> NDArray[np.float32]:
+    """Deconvolved responses at each camera frame, (frames, N), in a file that goes with the process."""
+    from decoders.traces.deconvolution import CausalDeconvolution
+    from rig import terminal
+
+    frames: FrameTable = recording.frames
+    traces = RoiTraces(labels, _NEUROPIL_PX)
+    dff = RunningResponses(BaselineConfig(*_BASELINE_S, recording.rate_hz))
+    spikes = CausalDeconvolution(decay_s, recording.rate_hz)
+    shape = (len(frames.index), traces.count)
+    with tempfile.TemporaryFile() as file:  # the map outlives the name
+        responses: NDArray[np.float32] = np.memmap(file, np.float32, "w+", shape=shape)
+    missed = np.diff(frames.index, prepend=frames.index[:1] - 1) - 1
+    with terminal.bar(f"{path.name}: frames to neurons", shape[0]) as advance:
+        for k, frame in enumerate(sessions.in_order(frames)):
+            responses[k] = spikes.step(dff.step(traces(frame)), int(missed[k]))
+            advance(1)
+    return responses
+
+
+def _presentations(shown: SampleTable, frame_ns: NDArray[np.int64], path: Path) -> list[tuple[int, int, int]]:
+    """Clip, start and frames at 30 Hz of every presentation that lies within the camera's frames."""
+    clip, frame = _columns(shown, ("clip", "movie_frame"), path).values.T.astype(np.int64)
+    begins = np.flatnonzero((np.diff(clip, prepend=-1) != 0) | (np.diff(frame, prepend=0) < 0))
+    ends = np.append(begins[1:], len(clip) - 1)
+    found = []
+    for begin, end in zip(begins, ends, strict=True):
+        start_ns, stop_ns = int(shown.session_ns[begin]), min(int(shown.session_ns[end]), int(frame_ns[-1]))
+        frames = int((stop_ns - start_ns) * RATE_HZ / 1e9)
+        if clip[begin] >= 0 and frames >= _SHORTEST_FRAMES and start_ns >= frame_ns[0]:
+            found.append((int(clip[begin]), start_ns, frames))
+    if not found:
+        raise DataError(f"{path}: no clip was shown for a second; record longer sessions")
+    return found
+
+
+def _name_clips(found: Sequence[_Session]) -> list[list[str]]:
+    """Name of every clip of every session, by content: near duplicates have one name."""
+    movies: dict[str, NDArray[np.uint8]] = {}
+    digests = []
+    for session in found:
+        digests.append([hashlib.sha256(movie.tobytes()).hexdigest()[:12] for movie in session.movies])
+        movies |= dict(zip(digests[-1], session.movies, strict=True))
+    known = sorted(movies)
+    first = same_movies(thumbnail(np.moveaxis(movies[digest], 0, -1).astype(np.float32)) for digest in known)
+    name = {digest: known[k] for digest, k in zip(known, first, strict=True)}
+    return [[name[digest] for digest in of_session] for of_session in digests]
+
+
+def _mouse(session: _Session, clips: Sequence[str], tested: set[str]) -> MovieMouse:
+    """Trials in the order shown."""
+    trials = tuple(
+        MovieTrial(
+            mouse=session.path.stem,
+            name=str(k),
+            tier="oracle" if clips[clip] in tested else TRAIN,
+            clip=clips[clip],
+            read=partial(session.trial, clip, start_ns, frames),
+        )
+        for k, (clip, start_ns, frames) in enumerate(session.presentations)
+    )
+    std = session.responses.values.std(axis=0)
+    return MovieMouse(session.path.stem, session.path, len(std), RATE_HZ, trials, np.asarray(std, np.float32))
