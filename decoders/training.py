@@ -1,20 +1,22 @@
 """One plain training loop: seeds fixed, resumable after every epoch, progress on standard error."""
 
 import json
+import logging
 import math
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from rich.console import Console
-from rich.progress import Progress
 from torch import Tensor, nn
 
+from rig import terminal
 from rig.errors import CheckpointError
 
+_LOG = logging.getLogger(__name__)
 _SHORTEST_CYCLE = 3  # steps: up, the top, down
 
 
@@ -120,19 +122,18 @@ def train(
     if best:
         parts["best"] = best
     history = _load(resume, parts, config) if resume and resume.exists() else []
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("training", total=config.epochs * steps, completed=len(history) * steps)
+    with _display(len(history) * steps, config.epochs * steps) as (advance, tell):
 
         def step(loss: Tensor) -> None:
             _step(network, loss, optimiser, scaler, config.largest_gradient)
             schedule.step()
-            progress.advance(bar)
+            advance()
 
         for epoch in range(len(history), config.epochs):
             torch.manual_seed(config.seed * 1000 + epoch)  # the same draws whether resumed or not
             network.train()
             history.append(_epoch(losses(epoch), step))
-            progress.update(bar, description=f"epoch {epoch + 1}, loss {history[-1]:.3f}")
+            tell(f"epoch {epoch + 1} of {config.epochs}, loss {history[-1]:.3f}")
             if best:
                 best.check(network)
             if resume:
@@ -142,6 +143,21 @@ def train(
     if resume:
         resume.unlink(missing_ok=True)
     return history
+
+
+@contextmanager
+def _display(done: int, total: int) -> Iterator[tuple[Callable[[], None], Callable[[str], None]]]:
+    """Show a bar of steps, or without a terminal a line every ten seconds; yields what advances it, and what tells."""
+    may_log = terminal.seldom()
+    with terminal.progress(transient=True) as progress:
+        bar = progress.add_task("training", total=total, completed=done)
+
+        def tell(text: str) -> None:
+            progress.update(bar, description=text)
+            if progress.disable and may_log():
+                _LOG.info("%s", text)
+
+        yield lambda: progress.advance(bar), tell
 
 
 def _optimiser(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:

@@ -23,7 +23,7 @@ from decoders.protocols import Explaining, Forgetful, LiveDecoder
 from rig import registry
 from rig.bus import Bus, Publisher, Subscriber
 from rig.description import SessionDescription
-from rig.errors import BusError, CortexrigError
+from rig.errors import BusError, CortexrigError, one_line
 from rig.messages import (
     NO_FRAME,
     EndOfStream,
@@ -40,6 +40,7 @@ _POLL_S = 0.2  # between checks whether to leave, and repeats of "ready"
 _FLOAT_BYTES = 4
 _MAP_BYTES = 1 << 16
 _LAST_WORDS_NS = 1_000_000_000
+_BAD_INPUT = 2
 _LINGER_S = 0.3  # what was sent goes when we go: readers must have had the time to take it
 
 
@@ -90,6 +91,11 @@ class Worker:
         reason = self._follow(described)
         self._answers.send(EndOfStream(self.name, self._clock.now_ns(), reason))
         time.sleep(_LINGER_S)
+
+    @property
+    def awaited(self) -> bool:
+        """Whether the run waits for this decoder to be ready, and ends with what it says instead."""
+        return self._generation == 0 and self._answers is None
 
     def fail(self, text: str) -> None:
         """Tell the engine why this decoder cannot work, until it has heard: what we sent goes when we go."""
@@ -230,7 +236,7 @@ def main(arguments: list[str] | None = None) -> int:
         with Bus(description.identifier) as bus:
             return _run(Worker(description, name, int(generation), bus))
     except (OSError, ValueError, KeyError, CortexrigError) as error:
-        return _complain(f"decoder {name!r} ({path}): {_one_line(error)}")
+        return _complain(f"decoder {name!r} ({path}): {one_line(error)}")
 
 
 def _run(worker: Worker) -> int:
@@ -239,21 +245,18 @@ def _run(worker: Worker) -> int:
     except BusError:
         raise  # there is no bus left to say it on
     except Exception as error:  # the outer edge of this process: any decoder's fault is handed to the engine
-        worker.fail(_one_line(error))
-        return _complain(f"decoder {worker.name!r} failed: {_one_line(error)}")
+        worker.fail(one_line(error))
+        if worker.awaited:  # the engine says it itself
+            return _BAD_INPUT
+        return _complain(f"decoder {worker.name!r} failed: {one_line(error)}")
     finally:
         worker.close()
     return 0
 
 
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if isinstance(error, CortexrigError) else f"{type(error).__name__}: {text}"
-
-
 def _complain(line: str) -> int:
     sys.stderr.write(line + "\n")
-    return 2
+    return _BAD_INPUT
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""The `rig` command. Reports go to standard output, everything else to standard error; bad input is exit code 2."""
+"""The `rig` command. Reports go to standard output, everything else to standard error; bad input is exit code 2.
+
+What a command works with is imported when it is asked for: together it takes more than a second.
+"""
 
 import itertools
 import json
@@ -8,27 +11,22 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
 from rig import registry, terminal
-from rig.acquisition.children import has_display
-from rig.acquisition.engine import Engine
-from rig.acquisition.plan import plan
-from rig.acquisition.run import LiveSource, RunOptions, RunReport
 from rig.acquisition.states import FinishReason
-from rig.config import RigConfig, SimulationConfig, json_schema, load_config
 from rig.errors import ConfigError, CortexrigError
-from rig.messages import Prediction
-from rig.recording.recover import recover as recover_session
-from rig.recording.summary import summary
-from rig.recording.verify import verify as verify_session
-from rig.replay.compare import Decisions
-from rig.replay.sources import ReplaySource
-from rig.simulation.sessions import simulate_session
+
+if TYPE_CHECKING:
+    from rig.acquisition.engine import Engine
+    from rig.acquisition.run import RunReport
+    from rig.config import RigConfig
+    from rig.messages import Prediction
+    from rig.replay.compare import Decisions
 
 BAD_INPUT = 2
 INCOMPLETE = 1
@@ -62,6 +60,11 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a rig: record, decode, close the loop. Ctrl-C stops cleanly."""
+    from rig.acquisition.engine import Engine
+    from rig.acquisition.plan import plan
+    from rig.acquisition.run import LiveSource, RunOptions
+    from rig.config import load_config
+
     rig = load_config(config)
     plan(rig)
     if wait and not gui:
@@ -84,6 +87,10 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Send a recorded session through the same pipeline, and compare the decisions with the live ones."""
+    from rig.acquisition.engine import Engine
+    from rig.acquisition.run import RunOptions
+    from rig.replay.sources import ReplaySource
+
     replayed: dict[str, Decisions] = {}
     with ReplaySource(session, _speed(speed)) as source:
         pictures = _pictures(gui, screenshots, output or session.with_name(f"{session.stem}_replay.nwb"))
@@ -94,7 +101,7 @@ def replay(
     _finish(report, as_json, {"compared": {name: c.as_dict() for name, c in comparison.items()}})
 
 
-def _note_decision(decisions: dict[str, Decisions], prediction: Prediction) -> None:
+def _note_decision(decisions: "dict[str, Decisions]", prediction: "Prediction") -> None:
     if prediction.answers_frame:
         of_decoder = decisions.setdefault(prediction.stream, {})
         of_decoder[prediction.source_index] = prediction.values, prediction.status
@@ -108,19 +115,35 @@ def check(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Check a rig's YAML and say what a run will need, without opening anything."""
+    """Check a rig's YAML, load its decoders and say what a run will need, without opening a device."""
+    from rig.acquisition.plan import plan
+    from rig.acquisition.readiness import decoder_problems
+    from rig.config import load_config
+
     rig = load_config(config)
+    if problems := decoder_problems(rig):
+        for problem in problems:
+            _say(f"rig: {config}: {problem}")
+        raise typer.Exit(BAD_INPUT)
     report: dict[str, Any] = {"config": str(config), "valid": True, "plan": plan(rig).as_dict()}
     if open_devices:
-        alone = rig.model_copy(update={"decoders": {}, "closed_loop": []})
-        probe = Engine(alone, LiveSource(), RunOptions(None, _PROBE_S, window=False)).run()
-        if probe.finish_reason is not FinishReason.COMPLETED:
-            raise CortexrigError(probe.errors[0])
-        report["measured"] = {
-            name: {"rate_hz": round(s["received"] / _PROBE_S, 2), "lost": s["lost"]}
-            for name, s in probe.streams.items()
-        }
+        report["measured"] = _measured(rig)
     _report(report, as_json)
+
+
+def _measured(rig: "RigConfig") -> dict[str, Any]:
+    """Open every device and count what comes in some seconds."""
+    from rig.acquisition.engine import Engine
+    from rig.acquisition.run import LiveSource, RunOptions
+
+    alone = rig.model_copy(update={"decoders": {}, "closed_loop": []})
+    probe = Engine(alone, LiveSource(), RunOptions(None, _PROBE_S, window=False)).run()
+    if probe.finish_reason is not FinishReason.COMPLETED:
+        raise CortexrigError(probe.errors[0])
+    return {
+        name: {"rate_hz": round(s["received"] / _PROBE_S, 2), "lost": s["lost"]}
+        for name, s in probe.streams.items()
+    }
 
 
 @app.command()
@@ -129,6 +152,8 @@ def schema(
     stale: Annotated[bool, typer.Option("--check", help="Only say whether the file is up to date.")] = False,
 ) -> None:
     """Write the JSON schema of a rig's YAML, for completion in editors."""
+    from rig.config import json_schema
+
     text = json.dumps(json_schema(), indent=2) + "\n"
     if not stale:
         path.write_text(text, encoding="utf-8")
@@ -151,6 +176,9 @@ def simulate(
     as_json: Json = False,
 ) -> None:
     """Write session files of simulated mice, faster than real time, to train decoders on."""
+    from rig.config import load_config
+    from rig.simulation.sessions import simulate_session
+
     rig = load_config(config)
     _make_folder(out)
     files = []
@@ -167,6 +195,8 @@ def simulate(
 @app.command()
 def verify(session: Session, as_json: Json = False) -> None:
     """Say whether a session is complete; exit code 0 only if it is."""
+    from rig.recording.verify import verify as verify_session
+
     report = verify_session(session)
     _report(report.as_dict(), as_json)
     if not report.complete:
@@ -180,16 +210,20 @@ def recover(
     as_json: Json = False,
 ) -> None:
     """Make a clean NWB file of what a killed run had flushed, and say what is missing."""
+    from rig.recording.recover import recover as recover_session
+
     _report(recover_session(session, output).as_dict(), as_json)
 
 
 @app.command()
 def info(session: Session, as_json: Json = False) -> None:
     """Print what is in a session file."""
+    from rig.recording.summary import summary
+
     _report(summary(session), as_json)
 
 
-def _run(engine: Engine) -> RunReport:
+def _run(engine: "Engine") -> "RunReport":
     """Run with progress on the terminal; Ctrl-C or a termination signal stops the run cleanly."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
@@ -204,7 +238,7 @@ def _run(engine: Engine) -> RunReport:
             signal.signal(number, handler)
 
 
-def _finish(report: RunReport, as_json: bool, more: dict[str, Any] | None = None) -> None:
+def _finish(report: "RunReport", as_json: bool, more: dict[str, Any] | None = None) -> None:
     """Print how a run went, and leave with the exit code that says whether it completed."""
     _report({**report.as_dict(), **(more or {})}, as_json)
     for error in report.errors:
@@ -213,8 +247,10 @@ def _finish(report: RunReport, as_json: bool, more: dict[str, Any] | None = None
         raise typer.Exit(INCOMPLETE)
 
 
-def _simulated(rig: RigConfig, seed: int, session: int, movie_seed: int | None) -> RigConfig:
+def _simulated(rig: "RigConfig", seed: int, session: int, movie_seed: int | None) -> "RigConfig":
     """Return the rig with a session of another mouse in it, or with the same neurons and other movies."""
+    from rig.config import SimulationConfig
+
     simulation = rig.simulation
     if simulation is None:
         raise ConfigError("this rig has no simulation section; valid: hardware_configs/simulated_mouse.yaml")
@@ -229,6 +265,8 @@ def _simulated(rig: RigConfig, seed: int, session: int, movie_seed: int | None) 
 
 def _pictures(gui: bool, screenshots: Path | None, session: Path) -> Path | None:
     """Return where pictures of the window go: as asked, or beside the session where there is no display."""
+    from rig.acquisition.children import has_display
+
     if not gui or screenshots is not None or has_display():
         return screenshots
     _say(f"no display: the window is drawn offscreen, pictures go to {session.with_suffix('')}")
@@ -256,7 +294,7 @@ def _speed(text: str) -> float | None:
     return speed
 
 
-def _default_output(rig: RigConfig) -> Path:
+def _default_output(rig: "RigConfig") -> Path:
     stamp = datetime.now(UTC).astimezone().strftime("%Y%m%d-%H%M%S")
     return rig.recording.directory.expanduser() / f"{rig.rig}-{stamp}.nwb"
 

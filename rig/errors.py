@@ -55,3 +55,9 @@ class CheckpointError(CortexrigError):
 
 class DataError(CortexrigError):
     """Data given to training or evaluation are unusable."""
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, on one line; one that is not ours with its type, since it may say little without."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, CortexrigError) else f"{type(error).__name__}: {text}"

@@ -1,12 +1,12 @@
-"""The movies that were shown: read from a file, or made again from their seed."""
+"""The movies that were shown, read from a file or made again from their seed, and when. Light to import."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rig.config import MovieConfig
 from rig.errors import ConfigError
-from rig.simulation.movies import natural_movies
 
+GAP_S = 0.5  # chosen: grey before each clip; longer than the receptive fields remember
 _VALID = "valid is a .npy file of uint8 (clips, frames, height, width)"
 
 
@@ -19,6 +19,8 @@ def load_movies(config: MovieConfig) -> NDArray[np.uint8]:
         When the file is missing, unreadable, or holds something else.
     """
     if config.file is None:
+        from rig.simulation.movies import natural_movies
+
         return natural_movies(config.clips, config.frames, config.seed, rate_hz=config.rate_hz)
     try:
         movies = np.load(config.file, allow_pickle=False)
@@ -39,3 +41,14 @@ def movie_size(config: MovieConfig) -> tuple[int, int]:
         return config.clips, config.frames
     clips, frames = load_movies(config).shape[:2]
     return clips, frames
+
+
+def shown_at(index: int, clips: int, clip_frames: int, rate_hz: float) -> tuple[int, int]:
+    """Clip and movie frame on the screen while frame `index` is taken; (-1, -1) for grey.
+
+    The clips are shown in order, over and over, each after `GAP_S` of grey.
+    """
+    gap_frames = round(GAP_S * rate_hz)
+    clip, place = divmod(index % (clips * (gap_frames + clip_frames)), gap_frames + clip_frames)
+    shown = place - gap_frames
+    return (clip, shown) if shown >= 0 else (-1, -1)

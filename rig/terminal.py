@@ -2,17 +2,26 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.tree import Tree
 
-from rig.acquisition.engine import Engine
+if TYPE_CHECKING:
+    from rig.acquisition.engine import Engine
 
 _LOG = logging.getLogger(__name__)
 _REFRESH_S = 0.25
@@ -20,7 +29,7 @@ _LOG_EVERY_S = 10.0
 
 
 @contextmanager
-def live(engine: Engine) -> Iterator[None]:
+def live(engine: "Engine") -> Iterator[None]:
     """Show a run while it goes: a table on a terminal, a line every ten seconds elsewhere."""
     done = threading.Event()
     console = Console(stderr=True)
@@ -36,11 +45,38 @@ def live(engine: Engine) -> Iterator[None]:
 
 @contextmanager
 def bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar with the time left; yields what advances it."""
+    """Show a progress bar with the time left, without a terminal a line every ten seconds; yields what advances it."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(title, total=total)
-        yield lambda steps: progress.advance(task, steps)
+    with progress(*columns) as shown:
+        task, may_log = shown.add_task(title, total=total), seldom()
+
+        def advance(steps: int) -> None:
+            shown.advance(task, steps)
+            if shown.disable and may_log():
+                _LOG.info("%s: %.0f of %d", title, shown.tasks[0].completed, total)
+
+        yield advance
+
+
+def progress(*columns: ProgressColumn, transient: bool = False) -> Progress:
+    """Make a progress display on standard error; without a terminal it prints nothing, not even an empty line."""
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=transient, disable=not console.is_terminal)
+
+
+def seldom(period_s: float = _LOG_EVERY_S) -> Callable[[], bool]:
+    """Make what says whether to log again: True when `period_s` have passed since now, or since it last said so."""
+    last_s = time.monotonic()
+
+    def due() -> bool:
+        nonlocal last_s
+        now_s = time.monotonic()
+        if now_s - last_s < period_s:
+            return False
+        last_s = now_s
+        return True
+
+    return due
 
 
 def print_report(content: dict[str, Any]) -> None:
@@ -62,13 +98,13 @@ def _grow(tree: Tree, content: dict[str, Any]) -> None:
             tree.add(f"{key}: {shown}".replace("[", "\\["))
 
 
-def _show_table(engine: Engine, console: Console, done: threading.Event) -> None:
+def _show_table(engine: "Engine", console: Console, done: threading.Event) -> None:
     with Live(console=console, refresh_per_second=4, transient=True) as screen:
         while not done.wait(_REFRESH_S):
             screen.update(_table(engine.status()))
 
 
-def _show_lines(engine: Engine, console: Console, done: threading.Event) -> None:
+def _show_lines(engine: "Engine", console: Console, done: threading.Event) -> None:
     while not done.wait(_LOG_EVERY_S):
         status = engine.status()
         streams = ", ".join(

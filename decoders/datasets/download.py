@@ -223,15 +223,15 @@ def _unreachable(url: str, error: requests.RequestException) -> DataError:
 @contextmanager
 def _progress(size_bytes: int) -> Iterator[Callable[[str], Advance]]:
     """Show bytes, speed and time left of the whole record on standard error."""
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         DownloadColumn,
-        Progress,
         TextColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
+
+    from rig import terminal
 
     columns = (
         TextColumn("{task.description}"),
@@ -240,7 +240,7 @@ def _progress(size_bytes: int) -> Iterator[Callable[[str], Advance]]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with terminal.progress(*columns) as progress:
         task = progress.add_task("", total=size_bytes)
 
         def begin(name: str) -> Advance:

@@ -78,10 +78,9 @@ _LAYOUTS = {"sessions": _sessions, "kobe": _kobe}
 
 def _open_all(openers: Sequence[Opener], stack: ExitStack) -> list[BehaviorRecording]:
     """Open one after the other, with progress on standard error: a stack of 18,000 pages takes a second to check."""
-    from rich.console import Console
-    from rich.progress import Progress
+    from rig import terminal
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with terminal.progress(transient=True) as progress:
         return [opened(stack) for opened in progress.track(openers, description="opening recordings")]
 
 

@@ -135,7 +135,7 @@ class DecoderSupervisor:
         message = decoder.ready.receive()
         while message is not None and decoder.described is None:
             if isinstance(message, Event) and message.kind == "failed":
-                raise CheckpointError(message.text)
+                raise CheckpointError(f"decoder {name!r}: {message.text}")
             if isinstance(message, Event) and message.kind == "ready":
                 decoder.described = _described(message.text)
             message = decoder.ready.receive()

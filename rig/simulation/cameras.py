@@ -2,12 +2,13 @@
 
 Frame k of the simulated world is exposed at session time k / rate_hz, so that what the cameras see belongs to
 the same moments as what the simulated serial devices send. A camera begins with the next such frame; its own
-index counts from 0, and its own clock has an offset and drifts against the host's.
+index counts from 0, and its own clock has an offset and drifts against the host's. The worlds are imported when a
+camera is opened: every process that reads a rig's YAML imports this module.
 """
 
 import math
 import time
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +18,10 @@ from rig.config import CameraConfig, SimulationConfig
 from rig.drivers.protocols import DriverContext, FrameMessages
 from rig.errors import DeviceError, DeviceLost
 from rig.messages import Frame, FrameStream, Gap
-from rig.simulation.mouse import Mouse
-from rig.simulation.visual_cortex import VisualCortex
-from rig.simulation.widefield import WidefieldCortex
 from rig.stimulus import load_movies
+
+if TYPE_CHECKING:
+    from rig.simulation.mouse import Mouse
 
 _TICK_HZ = 1_000_000.0
 _NS = 1_000_000_000
@@ -76,6 +77,8 @@ class _Camera:
         DeviceError
             When the rig's file has no section `simulation`.
         """
+        from rig.simulation.mouse import Mouse
+
         simulation = self._rig.simulation
         if simulation is None:
             raise DeviceError(
@@ -130,7 +133,7 @@ class _Camera:
         self._end = 0
         self._world = None
 
-    def _make_world(self, mouse: Mouse, simulation: SimulationConfig) -> World:
+    def _make_world(self, mouse: "Mouse", simulation: SimulationConfig) -> World:
         raise NotImplementedError
 
     def _due_ns(self, index: int) -> int:
@@ -191,7 +194,9 @@ class SimulatedWidefield(_Camera):
 
         driver: Literal["simulated_widefield"]
 
-    def _make_world(self, mouse: Mouse, simulation: SimulationConfig) -> World:
+    def _make_world(self, mouse: "Mouse", simulation: SimulationConfig) -> World:
+        from rig.simulation.widefield import WidefieldCortex
+
         size = (self._config.height_px, self._config.width_px)
         return WidefieldCortex(
             mouse, simulation.seed, *size, self._config.rate_hz, session=simulation.session
@@ -206,7 +211,9 @@ class SimulatedTwoPhoton(_Camera):
 
         driver: Literal["simulated_two_photon"]
 
-    def _make_world(self, mouse: Mouse, simulation: SimulationConfig) -> World:
+    def _make_world(self, mouse: "Mouse", simulation: SimulationConfig) -> World:
+        from rig.simulation.visual_cortex import VisualCortex
+
         stimulus = self._rig.stimulus
         if stimulus is None:
             raise DeviceError(

@@ -25,8 +25,7 @@ from rig.drivers.dialects.line import format_line
 from rig.drivers.serial_source import LineSourceConfig
 from rig.errors import CortexrigError
 from rig.simulation.mouse import Mouse
-from rig.simulation.visual_cortex import shown_at
-from rig.stimulus import movie_size
+from rig.stimulus import movie_size, shown_at
 from rig.sync.clock import SessionClock
 
 _NS = 1_000_000_000

@@ -24,22 +24,9 @@ from rig.simulation.widefield import (
     indicator_response,
     shift_canvas,
 )
+from rig.stimulus import GAP_S, shown_at
 
 _STANDARD = VisualParameters()
-GAP_S = 0.5  # chosen: grey before each clip; longer than the receptive fields remember
-
-
-def shown_at(index: int, clips: int, clip_frames: int, rate_hz: float) -> tuple[int, int]:
-    """Clip and movie frame on the screen while frame `index` is taken; (-1, -1) for grey.
-
-    The clips are shown in order, over and over, each after `GAP_S` of grey.
-    """
-    gap_frames = round(GAP_S * rate_hz)
-    clip, place = divmod(index % (clips * (gap_frames + clip_frames)), gap_frames + clip_frames)
-    shown = place - gap_frames
-    return (clip, shown) if shown >= 0 else (-1, -1)
-
-
 BLOCK_FRAMES = 60  # spikes are drawn in blocks: small enough that the first frame of one is not late
 MEMORY_S = 6.0  # GCaMP6s has decayed to 0.05 % by then, so a spike further back is forgotten
 _FIELDS, _CELLS, _STATE, _SPIKES, _FRAME = range(5)  # independent random streams

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from decoders.checkpoint import SHIPPED
+from rig.acquisition.readiness import decoder_problems
+from rig.config import load_config
 from tests.pipeline.rig_command import CONFIGS, assert_one_clear_line, rig, simulated_mouse
 
 ALONE = ("decoders", "closed_loop")
@@ -88,8 +91,36 @@ def test_a_checkpoint_that_is_none(tmp_path: Path) -> None:
     wrong.write_bytes(b"no checkpoint")
     config = simulated_mouse(tmp_path, decoders__behavior__checkpoint=str(wrong))
     done = rig("run", config, "--duration", 1, "--no-gui", "--output", tmp_path / "session.nwb")
-    assert_one_clear_line(done, "wrong.npz")
+    assert_one_clear_line(done, "decoder 'behavior'", "wrong.npz")
+    assert done.stderr.count("wrong.npz") == 1
     assert not (tmp_path / "session.nwb").exists()
+
+
+def test_decoders_that_cannot_begin_are_told_by_check(tmp_path: Path) -> None:
+    changes: dict[str, object] = {
+        "decoders__behavior__checkpoint": str(SHIPPED / "reconstruction.npz"),
+        "decoders__reconstruction__checkpoint": "none.npz",
+    }
+    done = rig("check", simulated_mouse(tmp_path, **changes))
+    assert done.returncode == 2
+    behavior, reconstruction = done.stderr.splitlines()
+    assert "rig.yaml: decoder 'behavior': " in behavior
+    assert "holds a 'reconstruction-linear' decoder; valid here is 'behavior-cnn-gru'" in behavior
+    assert "rig.yaml: decoder 'reconstruction': none.npz: no such checkpoint" in reconstruction
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"imaging__landmarks_px": {}}, "needs cameras.widefield.imaging.landmarks_px: 0 landmarks_px"),
+        ({"rate_hz": 15}, "camera 'widefield' runs at 15 Hz; valid is 30 Hz"),
+    ],
+)
+def test_cameras_that_a_decoder_refuses(tmp_path: Path, changes: dict[str, object], said: str) -> None:
+    changed = {f"cameras__widefield__{key}": value for key, value in changes.items()}
+    (problem,) = decoder_problems(load_config(simulated_mouse(tmp_path, **changed)))
+    assert problem.startswith("decoder 'behavior': ")
+    assert said in problem
 
 
 @pytest.mark.parametrize("command", ["verify", "info", "replay"])

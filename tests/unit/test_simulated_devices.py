@@ -17,7 +17,7 @@ from rig.errors import DeviceLost
 from rig.messages import Event, Gap, Samples
 from rig.simulation.devices import DeviceClock
 from rig.simulation.mouse import Mouse
-from rig.simulation.visual_cortex import shown_at
+from rig.stimulus import shown_at
 from rig.sync.clock import SessionClock
 from tests.simulated_rig import SEED, YAML, SimulatedRig
 
