@@ -26,7 +26,7 @@ class DwiseNeuroEncoder:
 
     Every start position of the window is run, and a frame's response is the mean over the windows that hold it.
     `padding` is the grey level around the movie. `windows_at_once` bounds the memory: when a gradient is asked for
-    and there are more windows than that, they are computed twice rather than kept.
+    and there are more windows than that, they are computed twice rather than kept, unless `kept`.
     """
 
     kind: ClassVar[str] = "dwiseneuro"
@@ -37,6 +37,7 @@ class DwiseNeuroEncoder:
     padding: float = 0.0
     mice: tuple[str, ...] = ()
     windows_at_once: int = _WINDOWS
+    kept: bool = False
 
     @property
     def neurons(self) -> tuple[int, ...]:
@@ -70,7 +71,7 @@ class DwiseNeuroEncoder:
         starts = torch.arange(length - self.shortest + 1, device=inputs.device)
         sampled = starts[:, None] + torch.arange(0, self.shortest, self.step, device=inputs.device)
         parts = torch.split(sampled, max(1, self.windows_at_once // batch))
-        repeated = torch.is_grad_enabled() and inputs.requires_grad and len(parts) > 1
+        repeated = torch.is_grad_enabled() and inputs.requires_grad and len(parts) > 1 and not self.kept
         total = inputs.new_zeros(batch, length, self.neurons[mouse])
         for part in parts:
             windows = frames[:, part].flatten(0, 1)  # (B windows, size, h, w, 5)

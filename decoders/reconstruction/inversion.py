@@ -1,0 +1,72 @@
+"""From the responses of neurons to the movie that was seen: one call for every recipe."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decoders.reconstruction.encoder import Encoder
+from decoders.reconstruction.problem import InversionOptions, InversionProblem
+from decoders.reconstruction.published_inversion import invert_published
+from rig.errors import DataError
+
+Recipe = Callable[[Sequence[Encoder], InversionProblem, InversionOptions], NDArray[np.float32]]
+
+RECIPES: dict[str, Recipe] = {"published": invert_published}
+
+
+def invert(
+    encoders: Encoder | Sequence[Encoder],
+    responses: NDArray[np.float32],
+    behavior: NDArray[np.float32],
+    pupil_center: NDArray[np.float32],
+    *,
+    mouse: int,
+    mask: NDArray[np.float32] | None = None,
+    recipe: str = "fast",
+    iterations: int | None = None,
+    folder: Path | str | None = None,
+    progress: bool = True,
+) -> NDArray[np.float32]:
+    """Reconstruct the movie that a mouse saw, (T, 36, 64) in grey levels 0 to 255; no smoothing is applied.
+
+    Parameters
+    ----------
+    encoders
+        One or several models of the same mice; their movies are averaged.
+    responses
+        (N, T); neurons or moments that are NaN are left out.
+    behavior, pupil_center
+        (2, T) each, as recorded.
+    mouse
+        Which of the encoders' mice it is.
+    mask
+        Transparency mask, (36, 64) or (64, 64): pixels of 0.5 and more are reconstructed; None: all.
+    recipe
+        One of `RECIPES`.
+    iterations
+        None: as many as the recipe has.
+    folder
+        Keeps the state of an unfinished reconstruction; the same call goes on from it.
+    progress
+        Show a bar on standard error.
+
+    Raises
+    ------
+    DataError
+        For an unknown recipe, data that do not fit the encoders, or a loss that is not finite.
+    """
+    if recipe not in RECIPES:
+        raise DataError(f"recipe {recipe!r} is unknown; valid is {' or '.join(map(repr, RECIPES))}")
+    if iterations is not None and iterations < 1:
+        raise DataError(f"iterations is {iterations}; valid is 1 or more")
+    models = _listed(encoders)
+    problem = InversionProblem.of(models, responses, behavior, pupil_center, mouse=mouse, mask=mask)
+    options = InversionOptions(iterations, Path(folder) if folder else None, progress=progress)
+    return RECIPES[recipe](models, problem, options)
+
+
+def _listed(encoders: Any) -> list[Encoder]:
+    return list(encoders) if isinstance(encoders, Sequence) else [encoders]
