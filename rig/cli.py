@@ -193,6 +193,32 @@ def simulate(
 
 
 @app.command()
+def simulate_movies(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the mice; each gets a folder of its own.")],
+    mice: Annotated[int, typer.Option(min=1, help="How many mice.")] = 1,
+    neurons: Annotated[int, typer.Option(min=1, help="Neurons of each mouse.")] = 1000,
+    clips: Annotated[int, typer.Option(min=1, max=100_000, help="Clips shown once, tier train.")] = 90,
+    oracle_clips: Annotated[
+        int, typer.Option(min=0, help="Other clips, shown repeatedly, tier oracle.")
+    ] = 10,
+    repeats: Annotated[int, typer.Option(min=1, help="How often each oracle clip is shown.")] = 10,
+    frames: Annotated[int, typer.Option(min=30, help="Frames of a clip, at 30 Hz.")] = 300,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first mouse; the others follow.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Write responses of simulated visual cortex to movies, as Sensorium 2023 does, with the truth beside them."""
+    from rig.simulation.movie_responses import MovieSession, simulate_movie_responses
+
+    made = []
+    for k in range(mice):
+        session = MovieSession(seed + k, neurons, clips, oracle_clips, repeats, frames)
+        made.append(out / session.name)
+        with terminal.bar(f"mouse {k + 1} of {mice}", len(session)) as advance:
+            simulate_movie_responses(made[-1], session, advance)
+    _report({"mice": [str(folder) for folder in made]}, as_json)
+
+
+@app.command()
 def verify(session: Session, as_json: Json = False) -> None:
     """Say whether a session is complete; exit code 0 only if it is."""
     from rig.recording.verify import verify as verify_session

@@ -24,7 +24,7 @@ from rig.simulation.widefield import indicator_response
 HEIGHT_PX, WIDTH_PX, RATE_HZ = 36, 64, 30.0  # movies of Sensorium 2023 (Turishcheva 2023, arXiv 2305.19654)
 GAP_FRAMES = 15  # chosen: grey before each clip; longer than the receptive fields remember
 _REMEMBERED_FRAMES = 180  # GCaMP6s has decayed to 0.05 % in 6 s
-_ORACLE_CLIPS = 100_000  # so many train clips may be asked for before one is an oracle clip
+MOST_CLIPS = 100_000  # numbers from here on are those of oracle clips
 _PLACES, _NEURONS, _GAINS, _SHARED, _SPIKES, _NOISE, _SCANNER, _ORDER = range(8)  # independent random streams
 
 
@@ -35,10 +35,12 @@ class ResponseParameters:
     # chosen: share of the screen (height, width) over which the map of one field of view is spread, before the
     # scatter of single neurons; recordings of 0.6 mm with 20 um a degree or so leave the screen's margin out
     screen_share: tuple[float, float] = (0.8, 0.8)
+    field_um: float = 630.0  # side of the field of view (Turishcheva 2023; from memory)
+    depth_um: tuple[float, float] = (200.0, 400.0)  # chosen: layer 2/3 to 4; nothing else depends on it
     # volume rate of the mesoscope, resampled to 30 Hz (Turishcheva 2023: 8 Hz; from memory)
     imaging_hz: float = 8.0
-    # sd of noise in dF/F of one sample, median over neurons: the ONE value that is calibrated, so that the median
-    # ... see docs/simulation.md
+    # sd of noise in dF/F of one sample, median over neurons: the one value that is calibrated, so that a response
+    # correlates with its noise-free self by 0.40 (see docs/simulation.md)
     noise_dff: float = 0.11
     noise_log_sd: float = 0.4  # chosen: expression and depth differ
     # mean, sd of log gain for one sd of pupil diameter: visual gain grows with arousal short of running, by a
@@ -100,6 +102,11 @@ class MovieSession:
         self.neurons = self._draw_neurons(neurons)
         self._draw_gains(neurons)
 
+    @property
+    def name(self) -> str:
+        """Name of the mouse."""
+        return f"simulated-{self._seed}"
+
     def __len__(self) -> int:
         """How many presentations."""
         return len(self._shown)
@@ -137,7 +144,7 @@ class MovieSession:
         """Trial, tier and clip of every presentation, in the order shown; trials are numbered at random too."""
         rng = np.random.default_rng((self._seed, _ORDER))
         shown = [("train", clip) for clip in range(clips)]
-        shown += [("oracle", _ORACLE_CLIPS + k) for k in range(oracle_clips)] * repeats
+        shown += [("oracle", MOST_CLIPS + k) for k in range(oracle_clips)] * repeats
         order, trials = rng.permutation(len(shown)), rng.permutation(len(shown))
         return [(int(trial), *shown[place]) for trial, place in zip(trials, order, strict=True)]
 
@@ -145,6 +152,9 @@ class MovieSession:
         rng = np.random.default_rng((self._seed, _PLACES))
         share = np.array(self._p.screen_share)
         places = (rng.uniform(-0.5, 0.5, (count, 2)) * share + 0.5) * (HEIGHT_PX, WIDTH_PX)
+        depth_um = rng.uniform(*self._p.depth_um, count)
+        across_um = (places / (HEIGHT_PX, WIDTH_PX) - 0.5)[:, ::-1] / share[::-1] * self._p.field_um
+        self.coordinates_um = np.rint(np.column_stack([across_um, depth_um])).astype(np.int64)
         stream = np.random.default_rng((self._seed, _NEURONS))
         return draw_neurons(stream, places, (HEIGHT_PX, WIDTH_PX), RATE_HZ, GAP_FRAMES, self._v)
 
@@ -239,7 +249,7 @@ def simulate_movie_responses(
     """Write a session as a mouse's folder of the Sensorium 2023 layout, with a folder `truth` besides.
 
     `truth/rates` holds rates in Hz and `truth/responses` noise-free responses of each trial, (N, T);
-    `truth/receptive_fields.npz` where and what each neuron looks at; `truth/clips.npy` each trial's movie.
+    `truth/receptive_fields` where and what each neuron looks at; `truth/clips.npy` each trial's movie.
 
     Parameters
     ----------
@@ -275,6 +285,7 @@ def _meta(session: MovieSession) -> dict[str, NDArray[np.generic]]:
     fields = session.neurons.fields
     return {
         "meta/neurons/unit_ids.npy": np.arange(1, count + 1),
+        "meta/neurons/cell_motor_coordinates.npy": session.coordinates_um,
         "truth/receptive_fields/centre_px.npy": fields.centre,
         "truth/receptive_fields/sd_px.npy": fields.sd_px.T,
         "truth/receptive_fields/cycles_per_px.npy": fields.cycles_per_px,
