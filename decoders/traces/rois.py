@@ -1,17 +1,125 @@
-"""Frames to neurons: the mean of each region of interest, from a label image."""
+"""Frames to neurons: weighted means over regions of interest, and over the neuropil around them.
+
+All of an image's regions are one sparse matrix, so that thousands of them cost one product a frame.
+"""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rig.errors import DataError
+from rig.rois import RoiMasks
 
-_NEUROPIL_SHARE = 0.7  # of the surround subtracted: Chen et al. 2013, doi 10.1038/nature12354
+NEUROPIL_SHARE = 0.7  # of the surround subtracted: Chen et al. 2013, doi 10.1038/nature12354
+_SURROUND_PX = 350  # pixels of a surround: suite2p's `min_neuropil_pixels`
+_CLEAR_PX = 2  # how far they stay from any cell: suite2p's `inner_neuropil_radius`
+_TILE_PX = 4  # neuropil is smooth: means of small tiles serve for a hundredth of the reading
+
+
+def label_masks(labels: NDArray[np.integer]) -> RoiMasks:
+    """Regions of a label image (H, W), every pixel of a region with the same weight; raises `DataError`."""
+    check_labels(labels)
+    flat = labels.ravel().astype(np.int64)
+    pixel = np.flatnonzero(flat)
+    pixel = pixel[np.argsort(flat[pixel], kind="stable")]
+    roi = flat[pixel] - 1
+    height_px, width_px = labels.shape
+    return RoiMasks(height_px, width_px, roi, pixel, 1.0 / np.bincount(roi)[roi])
+
+
+class WeightedMeans:
+    """Weighted mean of every region in a frame: (H, W) to (N,)."""
+
+    def __init__(self, masks: RoiMasks) -> None:
+        size = masks.height_px * masks.width_px
+        self._matrix = _matrix(masks.roi, masks.pixel, masks.weight, (masks.count, size))
+
+    def __call__(self, frame: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Means in one frame."""
+        means: NDArray[np.float32] = self._matrix @ frame.ravel()
+        return means
+
+
+class TiledSurround:
+    """Mean of the neuropil around every region: the tiles without cells nearest to its centre, (H, W) to (N,).
+
+    Pixels of cells, and those within 2 pixels of one where enough others are left, take no part. Tiles are taken
+    from the nearest outwards until they hold 350 pixels.
+    """
+
+    def __init__(self, cells: RoiMasks) -> None:
+        free = _free_pixels(cells.inside)
+        tile, count = _tiles(free)
+        pixels = np.flatnonzero(free)
+        sums = np.argsort(tile[pixels], kind="stable")
+        ones = np.ones(len(pixels))
+        self._tile_sums = _matrix(tile[pixels][sums], pixels[sums], ones, (len(count), free.size))
+        roi, chosen = _nearest_tiles(cells.centres_px(), count, -(-cells.width_px // _TILE_PX))
+        share = 1.0 / np.bincount(roi, count[chosen])[roi]
+        self._matrix = _matrix(roi, chosen, share, (cells.count, len(count)))
+
+    def __call__(self, frame: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Means in one frame."""
+        means: NDArray[np.float32] = self._matrix @ (self._tile_sums @ frame.ravel())
+        return means
+
+
+def _matrix(
+    row: NDArray[np.int64], column: NDArray[np.int64], value: NDArray[np.float64], shape: tuple[int, int]
+) -> Any:
+    """Sparse matrix from entries in the order of their rows; small types, as a product is limited by reading it."""
+    from scipy.sparse import csr_array
+
+    starts = np.searchsorted(row, np.arange(shape[0] + 1))
+    return csr_array((value.astype(np.float32), column.astype(np.int32), starts.astype(np.int32)), shape)
+
+
+def _free_pixels(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pixels (H, W) clear of all cells; in a crowded image, those in none."""
+    from scipy.ndimage import binary_dilation
+
+    near: NDArray[np.bool_] = binary_dilation(inside, iterations=_CLEAR_PX)
+    crowded = (~near).mean() < 0.1
+    free = ~inside if crowded else ~near
+    if free.sum() < _SURROUND_PX:
+        raise DataError(
+            f"{int(free.sum())} pixels are outside all ROIs; valid is {_SURROUND_PX} or more, or a neuropil share of 0"
+        )
+    return free
+
+
+def _tiles(free: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Tile of every pixel of the flat image, and how many free pixels each tile has."""
+    height_px, width_px = free.shape
+    across = -(-width_px // _TILE_PX)
+    row, column = np.divmod(np.arange(free.size), width_px)
+    tile = row // _TILE_PX * across + column // _TILE_PX
+    return tile, np.bincount(tile, free.ravel(), -(-height_px // _TILE_PX) * across).astype(np.int64)
+
+
+def _nearest_tiles(
+    centres_px: NDArray[np.float64], count: NDArray[np.int64], across: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Regions and tiles, as pairs: for each region the nearest tiles that hold enough free pixels together."""
+    from scipy.spatial import cKDTree
+
+    usable = np.flatnonzero(count)
+    place = (np.stack(np.divmod(usable, across), axis=1) + 0.5) * _TILE_PX - 0.5
+    tree, asked = cKDTree(place), min(2 * _SURROUND_PX // _TILE_PX**2, len(usable))
+    while True:
+        nearest = usable[tree.query(centres_px, k=asked)[1].reshape(len(centres_px), asked)]
+        held = np.cumsum(count[nearest], axis=1)
+        if held[:, -1].min() >= _SURROUND_PX or asked == len(usable):
+            break
+        asked = min(2 * asked, len(usable))
+    keep = held - count[nearest] < _SURROUND_PX
+    return np.nonzero(keep)[0], nearest[keep]
 
 
 class RoiTraces:
-    """Mean grey level of every ROI in a frame, optionally less the neuropil around it.
+    """Mean grey level of every ROI of a label image, optionally less the neuropil in a ring around it.
 
     Parameters
     ----------
@@ -39,22 +147,28 @@ class RoiTraces:
         """Trace values of one frame: (H, W) to (N,)."""
         traces = self._inside(frame)
         if self._ring is not None:
-            traces = traces - _NEUROPIL_SHARE * self._ring(frame)
+            traces = traces - NEUROPIL_SHARE * self._ring(frame)
         return traces.astype(np.float32)
 
 
 class _MeanPerLabel:
-    """Mean over the pixels of each label 1 to `count`; 0 for a label without pixels."""
+    """Mean over the pixels of each label 1 to `count`; 0 for a label without pixels.
+
+    In double precision, unlike `WeightedMeans`: trained decoders hold the results to the bit.
+    """
 
     def __init__(self, labels: NDArray[np.int64], count: int) -> None:
-        self._pixels = np.flatnonzero(labels)
-        self._labels = labels.ravel()[self._pixels] - 1
-        self._count = count
-        self._sizes = np.maximum(np.bincount(self._labels, minlength=count), 1)
+        from scipy.sparse import csr_array
+
+        pixels = np.flatnonzero(labels)
+        pixels = pixels[np.argsort(labels.ravel()[pixels], kind="stable")]
+        rows = labels.ravel()[pixels] - 1
+        starts = np.searchsorted(rows, np.arange(count + 1))
+        self._sums = csr_array((np.ones(len(pixels)), pixels, starts), (count, labels.size))
+        self._sizes = np.maximum(np.diff(starts), 1)
 
     def __call__(self, frame: NDArray[np.generic]) -> NDArray[np.float64]:
-        values = frame.ravel()[self._pixels]
-        means: NDArray[np.float64] = np.bincount(self._labels, values, self._count) / self._sizes
+        means: NDArray[np.float64] = (self._sums @ frame.ravel().astype(np.float64)) / self._sizes
         return means
 
 
