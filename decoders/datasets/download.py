@@ -1,4 +1,4 @@
-"""Fetches a public Zenodo record: what it lists, checked by its checksums, gone on with where it broke off."""
+"""Fetches published files: those a Zenodo record lists, or given ones; checked, gone on with where they broke off."""
 
 import logging
 import os
@@ -22,18 +22,20 @@ KOBE_RECORD = "10408334"
 _LOG = logging.getLogger(__name__)
 _CHUNK_BYTES = 1 << 16  # what is lost of a line that breaks
 _TIMEOUT_S = 30.0
+_JUNK = "__MACOSX/"
+_MOUSE_PARTS = {"data", "meta"}  # what an archive of Sensorium 2023 holds
 
 Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class RecordFile:
-    """One file of a record: its name, where it is, its size and its checksum ("md5:...")."""
+    """One published file: name, address, size, and checksum ("md5:..."), None where none is published."""
 
     name: str
     url: str
     size_bytes: int
-    checksum: str
+    checksum: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,21 @@ def fetch_record(record: str, folder: Path, base_url: str = ZENODO) -> list[Fetc
     DataError
         When the record or a file cannot be had, a checksum is wrong, or the disk is too small.
     """
-    files = record_files(record, base_url)
+    return fetch_files(record_files(record, base_url), folder)
+
+
+def fetch_files(files: list[RecordFile], folder: Path) -> list[Fetched]:
+    """Fetch files into `folder` as `fetch_record` does.
+
+    Where no checksum is published, the SHA-256 of what came is kept in ``NAME.sha256`` beside it, and holds from then
+    on. An archive of ``data/`` and ``meta/`` without a folder of its own is unpacked into one of the archive's name.
+
+    Raises
+    ------
+    DataError
+        When a file cannot be had, a checksum is wrong, an archive is damaged or holds a path outside its folder, or the
+        disk is too small.
+    """
     _make(folder)
     _refuse_full_disk(files, folder)
     with _progress(sum(file.size_bytes for file in files)) as show:
@@ -74,7 +90,7 @@ def record_files(record: str, base_url: str = ZENODO) -> list[RecordFile]:
     except (requests.JSONDecodeError, KeyError, TypeError) as error:
         raise DataError(f"{url}: no record of Zenodo ({error!r}); valid is JSON with files") from error
     except requests.RequestException as error:
-        raise _unreachable(url, error) from error
+        raise unreachable(url, error) from error
     if not listed:
         raise DataError(f"{url}: the record lists no file")
     return listed
@@ -94,19 +110,40 @@ def _fetch(file: RecordFile, folder: Path, show: Callable[[str], Advance]) -> Fe
     target = folder / file.name
     fetch = ResumingDownload(target.with_name(target.name + ".part"), file.size_bytes, show(file.name))
     pooch.get_logger().setLevel(logging.WARNING)  # the progress bar says it
+    checksum = file.checksum or _kept_checksum(target)
     try:
-        pooch.retrieve(file.url, file.checksum, fname=file.name, path=folder, downloader=fetch)
+        pooch.retrieve(file.url, checksum, fname=file.name, path=folder, downloader=fetch)
+        checksum = checksum or _keep_checksum(target)
     except requests.RequestException as error:
-        raise _unreachable(file.url, error) from error
+        raise unreachable(file.url, error) from error
     except OSError as error:
         raise DataError(f"{target}: cannot be written: {error.strerror or error}") from error
     except ValueError as error:
+        whose = "as the record says" if file.checksum else f"as {_checksum_file(target)} says"
         raise DataError(
-            f"{file.url}: checksum is not {file.checksum} as the record says; it was thrown away, fetch it again"
+            f"{file.url}: checksum is not {checksum} {whose}; it was thrown away, fetch it again"
         ) from error
     if not fetch.used:
         fetch.advance(file.size_bytes)
-    return Fetched(file.name, file.size_bytes, file.checksum, fetch.used, _unpack(target))
+    return Fetched(file.name, file.size_bytes, checksum, fetch.used, _unpack(target))
+
+
+def _checksum_file(target: Path) -> Path:
+    return target.with_name(target.name + ".sha256")
+
+
+def _kept_checksum(target: Path) -> str | None:
+    """Checksum of the first download, if there was one."""
+    kept = _checksum_file(target)
+    return f"sha256:{kept.read_text(encoding='ascii').split()[0]}" if kept.exists() else None
+
+
+def _keep_checksum(target: Path) -> str:
+    """Keep the checksum of a first download, in the form of sha256sum."""
+    digest = str(pooch.file_hash(str(target)))
+    _checksum_file(target).write_text(f"{digest}  {target.name}\n", encoding="ascii")
+    _LOG.warning("%s: no checksum is published; this one's is kept and holds from now on: %s", target, digest)
+    return f"sha256:{digest}"
 
 
 class ResumingDownload:
@@ -171,13 +208,22 @@ def _unpack(path: Path) -> int:
         return 0
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
+            members = [m for m in archive.infolist() if not (m.is_dir() or m.filename.startswith(_JUNK))]
+            bare = {Path(member.filename).parts[0] for member in members} <= _MOUSE_PARTS
+            folder = path.with_suffix("") if bare else path.parent
+            _refuse_outside(members, folder, path)
             for member in members:
-                if not _is_unpacked(member, path.parent):
-                    archive.extract(member, path.parent)
+                if not _is_unpacked(member, folder):
+                    archive.extract(member, folder)
     except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
         raise DataError(f"{path}: cannot be unpacked: {error}") from error
     return len(members)
+
+
+def _refuse_outside(members: list[zipfile.ZipInfo], folder: Path, path: Path) -> None:
+    for member in members:
+        if not (folder / member.filename).resolve().is_relative_to(folder.resolve()):
+            raise DataError(f"{path}: holds {member.filename!r}, outside its folder; nothing was unpacked")
 
 
 def _is_unpacked(member: zipfile.ZipInfo, folder: Path) -> bool:
@@ -208,7 +254,8 @@ def _refuse_full_disk(files: list[RecordFile], folder: Path) -> None:
         )
 
 
-def _unreachable(url: str, error: requests.RequestException) -> DataError:
+def unreachable(url: str, error: requests.RequestException) -> DataError:
+    """One line that says why an address gave nothing."""
     status = error.response.status_code if error.response is not None else None
     why = (
         f"the server answers {status}"
