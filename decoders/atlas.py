@@ -115,7 +115,10 @@ def place(landmarks_px: Mapping[Any, tuple[float, float]] | None, where: Path | 
     known = dict(landmarks_px or {})
     valid = ", ".join(LANDMARKS_MM)
     if len(known) < 2:
-        raise DataError(f"{where}: {len(known)} landmarks_px; valid is two or three of {valid}")
+        raise DataError(
+            f"{where}: {len(known)} landmarks_px; valid is two or three of {valid}, in the rig's YAML or for"
+            " `rig explain` by --landmarks"
+        )
     mm = np.array([complex(LANDMARKS_MM[name][0], -LANDMARKS_MM[name][1]) for name in known])
     px = np.array([complex(*known[name]) for name in known])
     if not np.isfinite(px).all() or min(abs(a - b) for i, a in enumerate(px) for b in px[:i]) < 1:

@@ -67,7 +67,18 @@ class LinearBaseline:
     def predict(
         self, recording: BehaviorRecording, occluded: NDArray[np.bool_] | None = None
     ) -> NDArray[np.float32]:
-        """Probability of running, (T,); NaN during the first 3 s."""
+        """Probability of running, (T,); NaN during the first 3 s.
+
+        Raises
+        ------
+        DataError
+            For frames of another size, or ROIs of another number, than it was fitted to.
+        """
+        if self.pixels.size and binned_size(*recording.size_px) != binned_size(*self.size_px):
+            has, valid = (f"{height}x{width} pixels" for height, width in (recording.size_px, self.size_px))
+            raise DataError(
+                f"{recording.path}: frames of {has}; this {self.kind} model was trained on {valid}"
+            )
         features = _features(self.kind, recording, self.cache, self.pixels, occluded)
         window, width = self.weights.shape
         if features.shape[1] != width:

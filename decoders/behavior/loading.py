@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from decoders.behavior.explain import Model
+from decoders.behavior.folder import REPORT, REQUEST
 from decoders.behavior.live import KIND as _CAUSAL
 from decoders.behavior.predictor import Predictor
 from decoders.checkpoint import read_checkpoint
@@ -82,7 +83,9 @@ def _model(path: Path, mice: Sequence[str], cache: Path, in_folder: bool) -> Mod
 def _test_mouse(path: Path) -> str | None:
     """Mouse that a checkpoint was kept from; None when neither it nor a report beside it says."""
     told = read_checkpoint(path).provenance.get("test_mouse")
-    report = path.parent.parent / "report.json"
+    report = path.parent.parent / REPORT
+    if told is None and path.parent.name == "checkpoints":
+        _refuse_unfinished(path.parent.parent)
     if told is not None or path.parent.name != "checkpoints" or not report.exists():
         return told
     evaluation = _read(report)
@@ -95,6 +98,15 @@ def _test_mouse(path: Path) -> str | None:
         fold for fold in evaluation.get("folds", []) if f"checkpoints/{path.name}" in fold["checkpoints"]
     )
     return next((str(fold["test_mouse"]) for fold in folds), None)
+
+
+def _refuse_unfinished(place: Path) -> None:
+    """Refuse the folder of an evaluation that has no report yet: which mouse its models were kept from is not told."""
+    if (place / REQUEST).exists() and not (place / REPORT).exists():
+        raise CheckpointError(
+            f"{place}: an unfinished evaluation, without {REPORT}; the same `rig evaluate behavior` with --out {place}"
+            " goes on with it"
+        )
 
 
 def _read(report: Path) -> dict[str, Any]:
@@ -111,5 +123,6 @@ def _checkpoints(place: Path) -> list[Path]:
     """A file itself; of a folder, the checkpoints in it or in its folder `checkpoints`."""
     if not place.is_dir():
         return [place]
+    _refuse_unfinished(place)
     inner = place / "checkpoints"
     return sorted((inner if inner.is_dir() else place).glob("*.npz"))

@@ -1,7 +1,7 @@
 """What every run/rest model is to those that train, score and explain it: fit on excerpts, then predict a recording."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decoders.datasets.behavior import BehaviorRecording, Excerpt
-from rig.errors import DataError
+from rig.errors import ConfigError, DataError
 
 MODELS = {
     "causal": "decoders.behavior.train:fit",
@@ -25,6 +25,14 @@ MODELS = {
     "svm": "decoders.behavior.baselines:fit_svm",
 }
 """Models by name, and where the function lies that fits each."""
+_RECIPES = {
+    "causal": "decoders.behavior.train:Recipe",
+    "cnn": "decoders.behavior.published_recipe:Recipe",
+    "cnn-gru": "decoders.behavior.published_recipe:Recipe",
+    "roi-gru": "decoders.behavior.published_recipe:RoiRecipe",
+    "roi-lstm": "decoders.behavior.published_recipe:RoiRecipe",
+    "roi-rnn": "decoders.behavior.published_recipe:RoiRecipe",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +75,28 @@ class Predictor(Protocol):
         ...
 
 
-def check_model(name: str) -> None:
-    """Raise `DataError` for a name that is no model's."""
+def check_model(name: str, settings: Mapping[str, Any] | None = None) -> None:
+    """Refuse what no data can make right: a name that is no model's, and settings that the model does not have.
+
+    Raises
+    ------
+    DataError
+        For the name.
+    ConfigError
+        For a setting's name or value.
+    """
     if name not in MODELS:
         raise DataError(f"no model {name!r}; valid: {', '.join(MODELS)}")
+    if not settings:
+        return
+    if name not in _RECIPES:
+        first, valid = next(iter(settings)), ", ".join(_RECIPES)
+        raise ConfigError(
+            f"setting {first}={settings[first]}: {name} has no settings; those that have: {valid}"
+        )
+    from decoders.behavior.settings import checked
+
+    checked(_named(_RECIPES[name]), settings)
 
 
 def fit(
@@ -84,6 +110,11 @@ def fit(
         For an unknown name, or data that the model cannot be fitted to.
     """
     check_model(name)
-    module, function = MODELS[name].split(":")
-    predictor: Predictor = getattr(importlib.import_module(module), function)(training, validation, options)
+    predictor: Predictor = _named(MODELS[name])(training, validation, options)
     return predictor
+
+
+def _named(place: str) -> Any:
+    """Import what lies at "module:name"."""
+    module, name = place.split(":")
+    return getattr(importlib.import_module(module), name)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from decoders.behavior.cnn_gru import RnnType
 from decoders.behavior.predictor import FitOptions
+from decoders.behavior.settings import checked
 from decoders.datasets.behavior import Excerpt
-from rig.errors import DataError
 
 SEED = 2021  # the published one, for FitOptions.seed 0; other seeds count from it
 
@@ -97,19 +97,14 @@ def recipe_of(kind: type[AnyRecipe], options: FitOptions, rate_hz: float) -> Any
 
     Raises
     ------
-    DataError
+    ConfigError
         For a setting that does not exist or has no valid value.
     """
     settings: dict[str, Any] = {} if options.epochs is None else {"epochs": options.epochs}
     if options.window_s is not None:
         least = 3 if kind is Recipe else 1  # an image alone is three frames
         settings["half_window"] = max(0, round((options.window_s * rate_hz - least) / 2))
-    try:
-        return kind.model_validate({**settings, **(options.settings or {})})
-    except ValidationError as error:
-        first = error.errors()[0]
-        name, valid = ".".join(map(str, first["loc"])), ", ".join(kind.model_fields)
-        raise DataError(f"setting {name}: {first['msg']}; valid settings are {valid}") from None
+    return checked(kind, {**settings, **(options.settings or {})})
 
 
 def described(training: Sequence[Excerpt], validation: Sequence[Excerpt], seed: int) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,6 +17,7 @@ from decoders.behavior.augment import Variation, vary
 from decoders.behavior.causal import CausalPredictor, input_size, view_of
 from decoders.behavior.model import BehaviorNetwork, NetworkConfig
 from decoders.behavior.predictor import FitOptions
+from decoders.behavior.settings import checked
 from decoders.datasets.behavior import BehaviorRecording, Excerpt
 from decoders.datasets.normalised import begun_at, normalised
 from decoders.normalise import NormaliserConfig
@@ -90,7 +91,7 @@ class Recipe(BaseModel):
 
 
 def recipe(options: FitOptions, placeable: bool) -> Recipe:
-    """Our recipe with what the options ask for; raises `DataError` for a setting that does not exist."""
+    """Our recipe with what the options ask for; raises `ConfigError` for a setting that does not exist."""
     given = dict(options.settings or {})
     placed = given.get("placed", placeable)
     asked = {**({} if placed else _UNPLACED), **given, "placed": placed}
@@ -98,14 +99,7 @@ def recipe(options: FitOptions, placeable: bool) -> Recipe:
         asked["epochs"] = options.epochs
     if options.window_s is not None:
         asked |= {"memory": "windowed", "window_s": options.window_s}
-    try:
-        return Recipe(**asked)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        name = ".".join(map(str, problem["loc"]))
-        raise DataError(
-            f"setting {name}: {problem['msg']}; valid: {', '.join(Recipe.model_fields)}"
-        ) from None
+    return checked(Recipe, asked)
 
 
 def fit(training: Sequence[Excerpt], validation: Sequence[Excerpt], options: FitOptions) -> CausalPredictor:

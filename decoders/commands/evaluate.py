@@ -111,7 +111,8 @@ def behavior(
     from decoders.datasets.reading import ReadingOptions
     from decoders.datasets.recordings import open_recordings
 
-    check_model(model)
+    asked = settings(given or [])
+    check_model(model, asked)
     onset_rule = OnsetRule(hold_frames=hold_frames, hysteresis=hysteresis)
     rule = label_rule(label_threshold_mm_s, label_smoothing_s, label_min_bout_s)
     reading = ReadingOptions(series, speed, speed_unit)
@@ -120,7 +121,7 @@ def behavior(
         "reading": None if reading == ReadingOptions() else asdict(reading),
     }
     with _folders(out, cache) as (folder, kept), open_recordings(data, layout, rule, reading) as recordings:
-        options = FitOptions(kept, seed, epochs, device, threads, window_s, settings(given or []))
+        options = FitOptions(kept, seed, epochs, device, threads, window_s, asked)
         request = Request(model, scheme, options, Blocks(blocks, guard_s), seeds, sweep, all_baselines)
         content, evaluation = _evaluate(recordings, request, folder, out, told, onset_rule)
         _write(out, content, evaluation)
@@ -180,11 +181,9 @@ def _evaluate(
 @contextmanager
 def _progress(fits: int) -> "Iterator[Callable[[str, str], None]]":
     """Show a bar over all fits, hidden while a network draws its own; yields what to call before each fit."""
-    from rich.console import Console
-    from rich.progress import Progress
+    from rig import terminal
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    with terminal.progress(transient=True) as progress:
         task = progress.add_task("folds", total=fits)
         done = iter(range(fits))
 

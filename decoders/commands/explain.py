@@ -101,7 +101,8 @@ def behavior(
     from decoders.datasets.recordings import open_recordings
     from decoders.landmarks import read_landmarks
 
-    _check(models, retrain, out)
+    asked = settings(given or [])
+    _check(models, retrain, asked, out)
     options = MaskOptions(mask_px, stride_px, shape, areas, sides, controls)
     placed, marks = load_atlas(atlas), read_landmarks(landmarks or [])
     reading = ReadingOptions(series, speed, speed_unit)
@@ -111,22 +112,25 @@ def behavior(
         if models:
             content |= _explain(models, recordings, options, placed, folder)
         if retrain is not None:
-            fitting = FitOptions(folder, seed, epochs, device, threads, settings=settings(given or []))
+            fitting = FitOptions(folder, seed, epochs, device, threads, settings=asked)
             content["retraining"] = _retrain(retrain, recordings, part, fitting, placed)
         content["provenance"] = _provenance(recordings)
         if out is not None:
             _write(out, content, recordings, options, placed)
-    report(content, as_json)
+    if as_json:
+        report(content, as_json)
+    else:
+        _show(content, out)
 
 
-def _check(models: list[Path] | None, retrain: str | None, out: Path | None) -> None:
+def _check(models: list[Path] | None, retrain: str | None, asked: dict[str, Any], out: Path | None) -> None:
     """Say what cannot work before the work, not after."""
     from decoders.behavior.predictor import check_model
 
     if not models and retrain is None:
         raise ConfigError("nothing to explain; valid is --models, --retrain MODEL, or both")
     if retrain is not None:
-        check_model(retrain)
+        check_model(retrain, asked)
     _refuse_existing(out)
 
 
@@ -268,3 +272,16 @@ def _write(
             overlay.draw_areas(content["mean"]["areas"], title, out / _AREAS)
     (out / _REPORT).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     _LOG.info("wrote %s", out)
+
+
+def _show(content: dict[str, Any], out: Path | None) -> None:
+    """Print tables for people; everything is in the report."""
+    from rich.console import Console
+
+    from decoders.behavior.explained import tables
+
+    console = Console()
+    for table in tables(content):
+        console.print(table)
+    if out is not None:
+        console.print(f"report: {out / (_PAGE if 'mice' in content else _REPORT)}", soft_wrap=True)

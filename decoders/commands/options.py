@@ -46,8 +46,13 @@ def provenance(command: str, origins: list[str]) -> dict[str, str]:
 
 
 def report(content: dict[str, Any], as_json: bool) -> None:
-    """Print a report on standard output: one line of JSON for scripts, indented for people."""
-    sys.stdout.write(json.dumps(content, indent=None if as_json else 2) + "\n")
+    """Print a report on standard output: one line of JSON for scripts, a tree for people."""
+    from rig import terminal
+
+    if as_json:
+        sys.stdout.write(json.dumps(content) + "\n")
+    else:
+        terminal.print_report(content)
 
 
 def settings(given: list[str]) -> dict[str, Any]:

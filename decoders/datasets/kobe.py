@@ -7,6 +7,7 @@ import csv
 import itertools
 import logging
 import re
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +25,12 @@ from rig.errors import DataError
 _LOG = logging.getLogger(__name__)
 TABLE = "data_64_5mice.csv"
 _ID, _MOUSE = "Data_ID", "Mouse_#"
-_BEHAVIOR = "_behavior.mat"
+_BEHAVIOR, _FRAMES = "_behavior.mat", (".tif", ".tiff")
 _RUNNING, _SPEED, _ROIS = "runrest", "speed_rs", "dat_roi"
 _PUBLISHED = re.compile(r"(?P<month>\d{6})\d\d_Emx1G6_(?P<mark>LR|R|L|non)_\d+")
 _BY_EAR_MARK = {"LR": "1", "non": "2", "R": "3", "L": "4"}
 _SECOND_COHORT, _UNMARKED = "201803", "5"  # from March 2018 on, the mouse without an ear mark is another one
+Pair = tuple[Path | None, Path | None]
 _LISTED = 5  # sessions named in a message at most
 
 
@@ -117,20 +119,47 @@ def kobe_sessions(folder: Path) -> list[KobeSession]:
     files = _files(folder)
     mice = _mice(folder, files)
     others = _others(list(mice), files)
-    found = {name: _session(name, mouse, files, others[name]) for name, mouse in mice.items()}
-    missing = [name for name, session in found.items() if session is None]
-    there = [session for session in found.values() if session is not None]
+    pairs = {name: _pair(name, files) for name in mice}
+    there = [
+        KobeSession(name, mice[name], frames, behavior, tuple(others[name]))
+        for name, (frames, behavior) in pairs.items()
+        if frames is not None and behavior is not None
+    ]
+    _tell_unlisted(folder, mice, files)
     if not there:
         raise DataError(
             f"{folder}: none of the {len(mice)} sessions has its <id>.tif and <id>{_BEHAVIOR}; "
             "fetch them with `rig data kobe --to DIR`"
         )
-    if missing:
-        shown = ", ".join(missing[:_LISTED]) + (", ..." if len(missing) > _LISTED else "")
-        _LOG.warning(
-            "%s: %d of %d sessions are not there and left out: %s", folder, len(missing), len(mice), shown
-        )
+    _tell_incomplete(folder, pairs)
     return there
+
+
+def _tell_incomplete(folder: Path, pairs: Mapping[str, Pair]) -> None:
+    """Warn of sessions of the table that are left out: by name, or by the one file that is missing."""
+    gone = [name for name, pair in pairs.items() if pair == (None, None)]
+    halves = [
+        name + (_FRAMES[0] if frames is None else _BEHAVIOR)
+        for name, (frames, behavior) in pairs.items()
+        if (frames is None) != (behavior is None)
+    ]
+    for what, names in (("are not there and left out", gone), ("are left out, without their file", halves)):
+        if names:
+            _LOG.warning("%s: %d of %d sessions %s: %s", folder, len(names), len(pairs), what, _listed(names))
+
+
+def _tell_unlisted(folder: Path, mice: Mapping[str, str], files: Mapping[str, Path]) -> None:
+    """Warn of stacks whose session is not in the table, so that nobody thinks they took part."""
+    unlisted = [
+        file for file in files if file.endswith(_FRAMES) and file.removesuffix(Path(file).suffix) not in mice
+    ]
+    if unlisted:
+        where = TABLE if TABLE in files else "the published names"
+        _LOG.warning("%s: left out, not in %s: %s", folder, where, _listed(unlisted))
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -140,12 +169,10 @@ def _files(folder: Path) -> dict[str, Path]:
     return {path.name: path for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def _session(name: str, mouse: str, files: dict[str, Path], others: list[Path]) -> KobeSession | None:
-    frames = files.get(f"{name}.tif") or files.get(f"{name}.tiff")
-    behavior = files.get(name + _BEHAVIOR)
-    if frames is None or behavior is None:
-        return None
-    return KobeSession(name, mouse, frames, behavior, tuple(others))
+def _pair(name: str, files: Mapping[str, Path]) -> Pair:
+    """Frames and behaviour of a session; None for a file that is not there."""
+    frames = next((files[name + end] for end in _FRAMES if name + end in files), None)
+    return frames, files.get(name + _BEHAVIOR)
 
 
 def _others(names: list[str], files: dict[str, Path]) -> dict[str, list[Path]]:
@@ -163,7 +190,7 @@ def _mice(folder: Path, files: dict[str, Path]) -> dict[str, str]:
     """Mouse of every session, by the table; without one, by the published names, from which it can be told."""
     if TABLE in files:
         return _table(files[TABLE])
-    names = [Path(file).stem for file in files if file.endswith((".tif", ".tiff"))]
+    names = [Path(file).stem for file in files if file.endswith(_FRAMES)]
     mice = {name: mouse for name in names if (mouse := published_mouse(name))}
     if not mice:
         raise DataError(f"{folder}: no {TABLE}; valid is a table with columns {_ID},{_MOUSE}")
@@ -185,9 +212,15 @@ def _table(path: Path) -> dict[str, str]:
     mice: dict[str, str] = {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows, columns = list(reader), list(reader.fieldnames or [])
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: no table: {error}; valid has columns {_ID},{_MOUSE}") from error
+    if lacking := [column for column in (_ID, _MOUSE) if column not in columns]:
+        found = ",".join(columns) or "empty"
+        raise DataError(
+            f"{path}: its header is {found}, without {', '.join(lacking)}; valid is {_ID},{_MOUSE}"
+        )
     for number, row in enumerate(rows, start=2):
         name, mouse = ((row.get(column) or "").strip() for column in (_ID, _MOUSE))
         if not name or not mouse:

@@ -20,7 +20,6 @@ from rig.messages import Event, Message
 from rig.recording.frame_chunks import compress_in_one_thread
 from rig.recording.layout import RECORDER
 from rig.recording.message_queue import MessageQueue
-from rig.recording.message_writer import open_writer
 from rig.recording.session_file import reason_of
 
 _LOG = logging.getLogger(__name__)
@@ -60,6 +59,9 @@ class Recorder:
     def __init__(
         self, path: Path, session: SessionDescription, on_failure: Callable[[Exception], None]
     ) -> None:
+        # pynwb takes a second: not for what is not recorded
+        from rig.recording.message_writer import open_writer
+
         self._path, self._clock, self._config = path, session.clock, session.config.recording
         self._on_failure = on_failure
         self._failure: Exception | None = None

@@ -210,6 +210,13 @@ def test_bad_options(sessions, tmp_path):
         report_of("--data", sessions, "--model", "best")
     with pytest.raises(ConfigError, match="--set depth: valid is KEY=VALUE"):
         report_of("--data", sessions, "--set", "depth")
+    nowhere = tmp_path / "none"  # refused before any data are looked for
+    with pytest.raises(ConfigError, match=r"setting memory=none: valid is carried or windowed"):
+        report_of("--data", nowhere, "--set", "memory=none")
+    with pytest.raises(
+        ConfigError, match=r"setting epochs=9: svm has no settings; those that have: causal, "
+    ):
+        report_of("--data", nowhere, "--model", "svm", "--set", "epochs=9")
     with pytest.raises(DataError, match="there is no folder"):
         report_of("--data", sessions, "--model", "majority", "--out", tmp_path / "none" / "report")
     with pytest.raises(DataError, match=r"40 s in 5 blocks with guards of 5 s; valid are 2 blocks or more"):

@@ -4,14 +4,17 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from rich.console import Console
 
 from decoders.atlas import area_masks
 from decoders.behavior.baselines import LinearBaseline, normalised_frames
+from decoders.behavior.explained import tables
 from decoders.datasets.recordings import open_recordings
 from decoders.normalise import bin_area
 from rig.cli import main
@@ -112,6 +115,17 @@ def test_the_report_and_its_pictures_are_written(explained: tuple[dict, Path]) -
         assert (out / picture).read_bytes().startswith(b"\x89PNG")
 
 
+def test_tables_for_people(explained: tuple[dict, Path]) -> None:
+    console = Console(width=100, file=StringIO(), record=True)
+    for table in tables(explained[0]):
+        console.print(table)
+    lines = console.export_text().splitlines()
+    (mouse,) = (line for line in lines if "simulated-100" in line)
+    assert f"{explained[0]['mice']['simulated-100']['auc']['mean']:.3f}" in mouse
+    assert " FL " in mouse
+    assert any(" 1 FL " in line for line in lines)
+
+
 def test_the_page_needs_nothing_else(explained: tuple[dict, Path]) -> None:
     page = (explained[1] / "importance.html").read_text(encoding="utf-8")
     assert "http" not in page
@@ -151,7 +165,10 @@ def test_retraining_on_parts(data: Path, here: Here) -> None:
         (["--models", "decoders/checkpoints/reconstruction.npz"], ["reconstruction", "valid"]),
         (["--models", "MODEL", "--mask-px", 65], ["65 px", "valid is 1 to 64"]),
         (["--models", "MODEL", "--mask-px", 8, "--stride-px", 9], ["stride of 9 px", "valid is 1 to 8"]),
-        (["--models", "MODEL", "--landmarks", "bregma=1,2"], ["1 landmarks_px", "valid is two or three"]),
+        (
+            ["--models", "MODEL", "--landmarks", "bregma=1,2"],
+            ["1 landmarks_px", "valid is two or three", "--landmarks"],
+        ),
         (["--models", "MODEL", "--landmarks", "nose=1,2"], ["nose", "valid is [column, row]"]),
         (
             ["--models", "MODEL", "--landmarks", "bregma=900,900", "--landmarks", "lambda=900,930"],
@@ -181,6 +198,28 @@ def test_models_of_within_session_are_refused(
     (tmp_path / "report.json").write_text(json.dumps({"scheme": "within-session", "folds": []}))
     done = here("--data", data, "--models", tmp_path)
     assert_one_clear_line(done, "other blocks of the session", "leave-one-animal-out")
+
+
+def test_an_unfinished_evaluation_is_refused(
+    data: Path, evaluation: Path, tmp_path: Path, here: Here
+) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    model = tmp_path / "checkpoints" / "simulated-100.npz"
+    model.write_bytes((evaluation / "checkpoints" / "simulated-100.npz").read_bytes())
+    (tmp_path / "request.json").write_text("{}")
+    for given in (tmp_path, model):
+        done = here("--data", data, "--models", given)
+        assert_one_clear_line(
+            done, "an unfinished evaluation", f"rig evaluate behavior` with --out {tmp_path}"
+        )
+
+
+def test_frames_of_another_size_are_refused(data: Path, evaluation: Path, tmp_path: Path, here: Here) -> None:
+    pixels = np.zeros((1, 32 * 32), np.float32)
+    model = LinearBaseline("logistic", np.ones((1, 1), np.float32), 0.0, pixels, (32, 32), 30.0, data)
+    model.save(tmp_path / "small.npz")
+    done = here("--data", data, "--models", tmp_path / "small.npz")
+    assert_one_clear_line(done, "frames of 64x64 pixels; this logistic model was trained on 32x32 pixels")
 
 
 def test_models_of_other_mice_are_refused(data: Path, evaluation: Path, here: Here) -> None:

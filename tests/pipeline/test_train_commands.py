@@ -12,7 +12,7 @@ from decoders.behavior.live import CausalBehavior
 from decoders.commands.train import train
 from decoders.reconstruction.live import LinearReconstruction
 from rig.config import load_config
-from rig.errors import CheckpointError, DataError, SessionFileError
+from rig.errors import CheckpointError, ConfigError, DataError, SessionFileError
 from rig.messages import Frame, FrameStream
 from rig.simulation.sessions import simulate_session
 
@@ -60,6 +60,7 @@ def command(*arguments):
 def test_behavior_from_sessions_to_a_live_decoder(running_sessions, tmp_path):
     out = tmp_path / "new.npz"
     done = command("behavior", "--data", running_sessions, "--out", out, "--epochs", 1, "--seed", 3, "--json")
+    assert not [line for line in done.stderr.splitlines() if not line.strip()], "no empty lines in a log"
     report = json.loads(done.stdout)
     assert report["checkpoint"] == str(out)
     assert list(report["held_out"]) == ["mouse2"]
@@ -100,6 +101,11 @@ def test_an_existing_checkpoint_is_not_replaced(tmp_path):
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(CheckpointError, match="there is no folder"):
         command("reconstruction", "--data", tmp_path, "--out", tmp_path / "none" / "a.npz")
+
+
+def test_settings_are_refused_before_any_data_are_read(tmp_path):
+    with pytest.raises(ConfigError, match="setting hiden=3: no such name; did you mean hidden"):
+        command("behavior", "--data", tmp_path, "--out", tmp_path / "a.npz", "--set", "hiden=3")
 
 
 def test_no_sessions(tmp_path):

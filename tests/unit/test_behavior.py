@@ -20,7 +20,7 @@ from decoders.datasets.behavior import BehaviorRecording, Excerpt, LabelRule
 from decoders.datasets.normalised import normalised
 from decoders.normalise import NormaliserConfig
 from decoders.protocols import LiveDecoder
-from rig.errors import CheckpointError, DataError
+from rig.errors import CheckpointError, ConfigError, DataError
 from rig.messages import Frame, FrameStream
 from rig.simulation.mouse import Mouse
 from rig.simulation.widefield import WidefieldCortex
@@ -227,7 +227,7 @@ def test_recordings_that_cannot_be_trained_on(tmp_path):
         fit("causal", [striped(0).whole(), striped(1, size=40).whole()], [], options)
     with pytest.raises(DataError, match="cannot be binned by 4"):
         input_size(129, 130)
-    with pytest.raises(DataError, match=r"setting wings: .*valid: epochs, "):
+    with pytest.raises(ConfigError, match=r"setting wings=2: no such name; .*valid: epochs, "):
         fit("causal", [striped(0).whole()], [], FitOptions(tmp_path, settings={"wings": 2}))
     with pytest.raises(DataError, match="40x40 pixels at 30 Hz; this model was trained on"):
         fit("causal", [striped(0).whole()], [], FitOptions(tmp_path, threads=1, settings=SMALL)).predict(

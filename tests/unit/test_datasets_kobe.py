@@ -124,6 +124,20 @@ def test_sessions_that_are_not_there_are_named(folder, caplog):
     assert "7 of 9 sessions are not there and left out: c0, c1, c2, c3, c4, ..." in caplog.text
 
 
+def test_a_stack_that_the_table_does_not_list_is_named(folder, caplog):
+    write_table(folder, "Data_ID,Mouse_#\na,2\n")
+    with open_recordings([folder], "kobe") as recordings:
+        assert [r.session for r in recordings] == ["a"]
+    assert "left out, not in data_64_5mice.csv: b.tif" in caplog.text
+
+
+def test_the_file_that_a_session_lacks_is_named(folder, caplog):
+    (folder / BEHAVIOR / "a_behavior.mat").unlink()
+    with open_recordings([folder], "kobe") as recordings:
+        assert [r.session for r in recordings] == ["b"]
+    assert "1 of 2 sessions are left out, without their file: a_behavior.mat" in caplog.text
+
+
 def test_none_of_the_sessions(tmp_path):
     folder = write_table(tmp_path / "kobe")
     assert "none of the 2 sessions has its <id>.tif" in refused(folder)
@@ -164,7 +178,11 @@ def test_no_table_and_no_published_name(folder):
         ("Data_ID,Mouse_#\na,2\nb,\n", "data_64_5mice.csv: row 3: mouse id missing"),
         ("Data_ID,Mouse_#\na,2\nb\n", "row 3: mouse id missing"),
         ("Data_ID,Mouse_#\n,2\n", "row 2: session id missing"),
-        ("Data_ID,Mouse\na,2\n", "row 2: mouse id missing"),
+        (
+            "Data_ID,Mouse\na,2\n",
+            "csv: its header is Data_ID,Mouse, without Mouse_#; valid is Data_ID,Mouse_#",
+        ),
+        ("", "its header is empty, without Data_ID, Mouse_#"),
         ("Data_ID,Mouse_#\na,2\na,2\n", "row 3: a is there twice"),
         ("Data_ID,Mouse_#\n", "none of the 0 sessions"),
     ],

@@ -13,7 +13,7 @@ from decoders.behavior.images import SessionImages, Stretches, session_statistic
 from decoders.behavior.metrics import area_under_curve
 from decoders.behavior.predictor import FitOptions, fit
 from decoders.datasets.behavior import BehaviorRecording
-from rig.errors import CheckpointError, DataError
+from rig.errors import CheckpointError, ConfigError, DataError
 
 LIBRARIES = ("torchvision", "timm", "efficientnet-pytorch")
 SMALL = {"frames_per_epoch": 96, "validation_frames": 32, "batch": 16, "epochs": 2}
@@ -287,10 +287,15 @@ def test_frames_of_another_size_or_rate_are_refused(fitted):
 
 @pytest.mark.parametrize("model", ["cnn-gru", "roi-gru"])
 @pytest.mark.parametrize(
-    ("settings", "says"), [({"epoch": 3}, "setting epoch"), ({"batch": 0}, "setting batch")]
+    ("settings", "says"),
+    [
+        ({"epoch": 3}, "setting epoch=3: no such name; did you mean epochs"),
+        ({"batch": 0}, "setting batch=0: valid is a whole number of 1 or more"),
+        ({"epochs": "many"}, "setting epochs=many: valid is a whole number of 1 or more"),
+    ],
 )
 def test_settings_that_do_not_exist_are_refused(tmp_path, model, settings, says):
-    with pytest.raises(DataError, match=f"{says}: .*valid settings are epochs, "):
+    with pytest.raises(ConfigError, match=says):
         fit(model, [recording_of("a").whole()], [], FitOptions(tmp_path, settings=settings))
 
 
