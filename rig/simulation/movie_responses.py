@@ -22,7 +22,7 @@ from rig.simulation.visual_parameters import VisualParameters
 from rig.simulation.widefield import indicator_response
 
 HEIGHT_PX, WIDTH_PX, RATE_HZ = 36, 64, 30.0  # movies of Sensorium 2023 (Turishcheva 2023, arXiv 2305.19654)
-GAP_FRAMES = 15  # chosen: grey before each clip; longer than the receptive fields remember
+GAP_FRAMES = 15  # chosen: grey after each clip; longer than the receptive fields remember
 _REMEMBERED_FRAMES = 180  # GCaMP6s has decayed to 0.05 % in 6 s
 MOST_CLIPS = 100_000  # numbers from here on are those of oracle clips
 _PLACES, _NEURONS, _GAINS, _SHARED, _SPIKES, _NOISE, _SCANNER, _ORDER = range(8)  # independent random streams
@@ -41,7 +41,7 @@ class ResponseParameters:
     imaging_hz: float = 8.0
     # sd of noise in dF/F of one sample, median over neurons: the one value that is calibrated, so that a response
     # correlates with its noise-free self by 0.40 (see docs/simulation.md)
-    noise_dff: float = 0.11
+    noise_dff: float = 0.13
     noise_log_sd: float = 0.4  # chosen: expression and depth differ
     # mean, sd of log gain for one sd of pupil diameter: visual gain grows with arousal short of running, by a
     # tenth to a fifth (Reimer 2014, Neuron 84:355; from memory)
@@ -125,7 +125,7 @@ class MovieSession:
             fallen = np.random.default_rng((self._seed, _SPIKES, place)).poisson(felt_hz / RATE_HZ)
             spikes = np.concatenate([spikes[-_REMEMBERED_FRAMES:], fallen.astype(np.float32)])
             rates = np.concatenate([rates[-_REMEMBERED_FRAMES:], known_hz / np.float32(RATE_HZ)])
-            behavior, pupil_center = self._behave(at[GAP_FRAMES:])
+            behavior, pupil_center = self._behave(at[: self._clip_frames])
             yield Presentation(
                 trial=trial,
                 tier=tier,
@@ -134,7 +134,7 @@ class MovieSession:
                 behavior=behavior,
                 pupil_center=pupil_center,
                 responses=self._respond(spikes, place),
-                rates_hz=np.ascontiguousarray(known_hz[GAP_FRAMES:].T),
+                rates_hz=np.ascontiguousarray(known_hz[: self._clip_frames].T),
                 expected=self._respond(rates, None),
             )
 
@@ -183,11 +183,11 @@ class MovieSession:
     # --- rates ---
 
     def _see(self, clip: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Draw a movie; with it, rates in Hz that grey and then the movie would drive, (grey and clip, N)."""
+        """Draw a movie; with it, rates in Hz that it and the grey after it would drive, (clip and grey, N)."""
         movie = natural_movie(clip, self._clip_frames, self._seed, HEIGHT_PX, WIDTH_PX, RATE_HZ)
         contrast = movie.reshape(len(movie), -1).astype(np.float32) / np.float32(GREY) - 1
         grey = np.zeros((GAP_FRAMES, contrast.shape[1]), np.float32)
-        return movie, self.neurons.rates_hz(*self.neurons.look(np.concatenate([grey, contrast])))
+        return movie, self.neurons.rates_hz(*self.neurons.look(np.concatenate([contrast, grey])))
 
     def _arousal(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Running, 0 to 1, smoothed, and pupil diameter in sd from its mean, both (frames,)."""
@@ -215,7 +215,7 @@ class MovieSession:
     # --- light ---
 
     def _respond(self, spikes: NDArray[np.float32], place: int | None) -> NDArray[np.float32]:
-        """Deconvolved responses in the last clip, (N, T), from spikes a frame (before and in it); noise if asked."""
+        """Responses in the last clip, (N, T), from spikes a frame before, in and after it; noise if asked."""
         v = self._v
         calcium = indicator_response(spikes.T, v.rise_s, v.half_decay_s, RATE_HZ).T
         dff = calcium * self._dff_per_response
@@ -228,7 +228,8 @@ class MovieSession:
             imaged = imaged + self._noise_dff * noise
         retention = 0.5 ** (1 / (v.half_decay_s * self._p.imaging_hz))
         found = self._p.units_per_dff * deconvolve(imaged, retention)
-        clip = np.arange(len(dff) - self._clip_frames, len(dff))
+        end = len(dff) - GAP_FRAMES
+        clip = np.arange(end - self._clip_frames, end)
         return _between(found, clip[:, None] * per_frame - self._scan_delay).T.astype(np.float32)
 
 
