@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rig.config import DecoderConfig
-from rig.messages import Frame, FrameStream, PredictionStream
+from rig.messages import Frame, FrameStream, PredictionStatus, PredictionStream
+from rig.rois import RoiMasks
 
 
 @runtime_checkable
@@ -50,6 +51,32 @@ class Forgetful(Protocol):
 
         Answer NaN until the memory is filled again. What changes over minutes (the mean image) may be kept. Short
         gaps are not told; the memory then lacks a few frames.
+        """
+        ...
+
+
+@runtime_checkable
+class Doubting(Protocol):
+    """A decoder that has reasons of its own not to know; a decoder may leave this out."""
+
+    @property
+    def doubt(self) -> PredictionStatus | None:
+        """Why the last answer is not known; None: its process knows why, from what was missing."""
+        ...
+
+
+@runtime_checkable
+class WithRois(Protocol):
+    """A decoder whose values are one for each region of interest (`PredictionStream.per_roi`)."""
+
+    @classmethod
+    def roi_masks(cls, config: DecoderConfig) -> RoiMasks:
+        """Read the regions: the engine asks its class for them, to keep them in the session file.
+
+        Raises
+        ------
+        DataError
+            When they cannot be read.
         """
         ...
 

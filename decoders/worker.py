@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from decoders.continuity import Continuity
 from decoders.idle import IdleTime
-from decoders.protocols import Explaining, Forgetful, LiveDecoder
+from decoders.protocols import Doubting, Explaining, Forgetful, LiveDecoder
 from rig import registry
 from rig.bus import Bus, Publisher, Subscriber
 from rig.description import SessionDescription
@@ -194,13 +194,17 @@ class Worker:
             dequeue_ns=dequeue_ns,
             inference_start_ns=inference_start_ns,
             inference_end_ns=self._clock.now_ns(),
-            status=self._unknown if np.isnan(values).all() else PredictionStatus.OK,
+            status=self._why_unknown() if np.isnan(values).all() else PredictionStatus.OK,
         )
         self._index += 1
         if self._answers is not None:
             self._answers.send(prediction)
         if self._idle is not None:
             self._idle.begin(frame)
+
+    def _why_unknown(self) -> PredictionStatus:
+        doubt = self._decoder.doubt if isinstance(self._decoder, Doubting) else None
+        return self._unknown if doubt is None else doubt
 
     def _checked(self, answer: object) -> NDArray[np.float32]:
         """Return an answer as it is recorded; one of another shape than described ends this process, not the run."""

@@ -73,6 +73,8 @@ class PredictionStream:
     description: str
     provenance: dict[str, str] = field(default_factory=dict)
     importance: bool = field(default=False, compare=False)  # of what is shown, not of what is decided
+    per_roi: bool = False
+    """Whether its values are one for each region of interest; the session file then holds the regions too."""
 
     @property
     def importance_stream(self) -> str:
@@ -144,6 +146,7 @@ class PredictionStatus(IntEnum):
     WARMING_UP = 1
     FRAMES_MISSING = 2
     CAMERA_STALLED = 3
+    IMAGE_MOVED = 4
 
     @property
     def words(self) -> str:

@@ -15,6 +15,8 @@ FORMAT_VERSION = 1
 TIMING = "/processing/timing"
 BEHAVIOR = "/processing/behavior"
 DECODING = "/processing/decoding"
+OPHYS = "/processing/ophys"
+DFF = "dF/F"  # unit of a decoder whose ROI responses are dF/F
 CLOSED_LOOP = "/processing/closed_loop"
 PROBABILITY = "probability"  # unit of a decoder that tells running from resting
 EVENTS = "/processing/session_log/events"
@@ -228,8 +230,15 @@ def _sample_table(stream: SampleStream) -> Table:
     return Table(SAMPLES, stream.name, text, (*data, _timestamps(series[0].path), *_stamps(group), values))
 
 
+def prediction_series(stream: PredictionStream) -> str:
+    """Path of a decoder's answers: those of regions of interest lie where NWB tools look for them."""
+    if not stream.per_roi:
+        return f"{DECODING}/{stream.name}"
+    return f"{OPHYS}/{'DfOverF' if stream.unit == DFF else 'Fluorescence'}/{stream.name}"
+
+
 def _prediction_table(stream: PredictionStream) -> Table:
-    series, group = f"{DECODING}/{stream.name}", f"{TIMING}/{stream.name}"
+    series, group = prediction_series(stream), f"{TIMING}/{stream.name}"
     columns = (
         Column("values", f"{series}/data", "float32", stream.unit, stream.description, stream.shape),
         _timestamps(series),

@@ -23,6 +23,7 @@ from rig.messages import (
 from rig.recording import layout
 from rig.recording.layout import Table
 from rig.recording.message_queue import Queued
+from rig.recording.roi_responses import load_roi_masks
 from rig.recording.rows import (
     NOT_QUEUED,
     event_rows,
@@ -49,6 +50,8 @@ def open_writer(path: Path, session: SessionDescription) -> "MessageWriter":
         When it exists, or cannot be written.
     ConfigError
         When the movies cannot be read.
+    DataError
+        When the regions of interest of a decoder cannot be read.
     """
     config = session.config
     outputs = [name for name, _ in session.outputs]
@@ -56,7 +59,7 @@ def open_writer(path: Path, session: SessionDescription) -> "MessageWriter":
         session.frames, session.samples, session.predictions, outputs, running_source(session)
     )
     movies = load_movies(config.stimulus.movie) if config.stimulus else None
-    create_session_file(path, session, tables, movies)
+    create_session_file(path, session, tables, movies, load_roi_masks(session))
     try:
         file = SessionFile(path, tables, config.recording.compression)
     except (OSError, RuntimeError) as error:

@@ -108,7 +108,15 @@ def _copy(session: SessionReader, file: h5py.File) -> None:
         intervals = (columns for (kind, _), columns in session.tables.items() if kind == layout.INTERVALS)
         rows.update({path: 0 for columns in intervals for path in columns.values()})
     _copy_group(session.file, file, rows)
-    file.attrs[".specloc"] = file["specifications"].ref  # a reference is good in its own file only
+    _refer_again(session.file, file)
+    session.file.visititems(lambda name, old: _refer_again(old, file[name]))
+
+
+def _refer_again(old: h5py.HLObject, new: h5py.HLObject) -> None:
+    """Point to the same objects: a reference is good in its own file only."""
+    for name, value in old.attrs.items():
+        if isinstance(value, h5py.Reference) and value:
+            new.attrs[name] = new.file[old.file[value].name].ref
 
 
 def _copy_group(old: h5py.Group, new: h5py.Group, rows: Mapping[str, int]) -> None:

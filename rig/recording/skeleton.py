@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from pynwb.device import Device
 from pynwb.epoch import TimeIntervals
 from pynwb.file import Subject
 from pynwb.image import ImageSeries
-from pynwb.ophys import ImagingPlane, OnePhotonSeries, OpticalChannel, TwoPhotonSeries
+from pynwb.ophys import ImagingPlane, OnePhotonSeries, OpticalChannel, RoiResponseSeries, TwoPhotonSeries
 
 from rig.config import CameraConfig
 from rig.description import SessionDescription
@@ -28,14 +28,20 @@ from rig.recording import layout
 from rig.recording.frame_chunks import COMPRESSIONS
 from rig.recording.layout import Column, Table
 from rig.recording.provenance import DISTRIBUTION, provenance
+from rig.recording.roi_responses import add_segmentation, responses_container
 from rig.recording.session_file import reason_of
+from rig.rois import RoiMasks
 
 MovieArray = NDArray[np.uint8] | None
 _ORDER = "Axes are (frame, row, column), rows counted from the top of the camera's image."
 
 
 def create_session_file(
-    path: Path, session: SessionDescription, tables: Sequence[Table], movies: MovieArray
+    path: Path,
+    session: SessionDescription,
+    tables: Sequence[Table],
+    movies: MovieArray,
+    rois: Mapping[str, RoiMasks],
 ) -> None:
     """Write an empty, valid NWB file; it appears under its name complete or not at all.
 
@@ -49,7 +55,7 @@ def create_session_file(
         raise RecordingError(f"{path.parent} is not a folder; create it or choose another one")
     partial = partial_name(path)
     try:
-        _write(partial, session, tables, movies)
+        _write(partial, session, tables, movies, rois)
         publish(partial, path)
     except (OSError, ValueError, TypeError, BuildError) as error:  # the last three: NWB cannot hold it
         raise RecordingError(f"{path} cannot be created: {reason_of(error)}") from error
@@ -86,9 +92,15 @@ def publish(partial: Path, path: Path) -> None:
         partial.rename(path)
 
 
-def _write(partial: Path, session: SessionDescription, tables: Sequence[Table], movies: MovieArray) -> None:
+def _write(
+    partial: Path,
+    session: SessionDescription,
+    tables: Sequence[Table],
+    movies: MovieArray,
+    rois: Mapping[str, RoiMasks],
+) -> None:
     nwb = _nwb_file(session)
-    _add_streams(nwb, session, tables)
+    _add_streams(nwb, session, tables, rois)
     _add_tables(nwb, tables)
     _add_movies(nwb, session, movies)
     _add_scratch(nwb, session, tables, movies.shape[1] if movies is not None else 0)
@@ -156,7 +168,9 @@ def _nwb_file(session: SessionDescription) -> NWBFile:
     return nwb
 
 
-def _add_streams(nwb: NWBFile, session: SessionDescription, tables: Sequence[Table]) -> None:
+def _add_streams(
+    nwb: NWBFile, session: SessionDescription, tables: Sequence[Table], rois: Mapping[str, RoiMasks]
+) -> None:
     known = {(table.kind, table.name): table for table in tables}
     for camera in session.frames:
         config = session.config.cameras[camera.name]
@@ -169,8 +183,14 @@ def _add_streams(nwb: NWBFile, session: SessionDescription, tables: Sequence[Tab
         _device(nwb, name, session.config.outputs[name].driver, said)
     for decoder in session.predictions:
         table = known[layout.PREDICTIONS, decoder.name]
-        series = _series(TimeSeries, table, "values", decoder.name, comments=_as_text(decoder.provenance))
-        _module(nwb, layout.DECODING).add(series)
+        path, comments = layout.prediction_series(decoder), _as_text(decoder.provenance)
+        if decoder.per_roi:
+            region = add_segmentation(nwb, _module(nwb, path), decoder, rois[decoder.name])
+            series = _series(RoiResponseSeries, table, "values", decoder.name, comments=comments, rois=region)
+            responses_container(_module(nwb, path), path).add_roi_response_series(series)
+        else:
+            series = _series(TimeSeries, table, "values", decoder.name, comments=comments)
+            _module(nwb, path).add(series)
 
 
 def _device(nwb: NWBFile, name: str, driver: str, properties: dict[str, str]) -> Device:
@@ -250,6 +270,7 @@ def _placeholder(column: Column) -> H5DataIO:
 _MODULES = {
     "behavior": "Running and pupil, in SI units",
     "decoding": "Output of the live decoders",
+    "ophys": "Activity of regions of interest, as the live decoders saw it",
     "timing": "When each frame, sample and answer was taken, on which clock, exactly as it travelled",
     "closed_loop": "Commands sent to output devices",
     "session_log": "What happened during the session",

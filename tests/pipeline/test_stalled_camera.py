@@ -101,4 +101,5 @@ def test_single_frames_lost_are_carried_over(tmp_path: Path) -> None:
         "warming_up": 0,
         "frames_missing": 0,
         "camera_stalled": 0,
+        "image_moved": 0,
     }

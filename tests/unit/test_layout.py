@@ -70,6 +70,20 @@ def test_paths_that_scripts_rely_on() -> None:
     )
 
 
+def test_activity_of_rois_lies_where_nwb_tools_look_for_it() -> None:
+    text = DOC.read_text(encoding="utf-8")
+    for unit, container in (
+        ("dF/F", "DfOverF"),
+        ("dF/F per frame", "Fluorescence"),
+        ("counts", "Fluorescence"),
+    ):
+        stream = PredictionStream("<traces>", "<camera>", (7,), unit, "", per_roi=True)
+        assert layout.prediction_series(stream) == f"/processing/ophys/{container}/<traces>"
+        table = layout.session_tables((), (), (stream,), (), None)[-1]
+        assert (table.kind, table.column("values").shape) == (layout.PREDICTIONS, (7,))
+        assert f"`{layout.prediction_series(stream)}`" in text
+
+
 def test_every_time_of_a_message_is_an_int64_of_nanoseconds() -> None:
     columns = [column for table in tables() for column in table.columns if column.field.endswith("_ns")]
     assert {(column.dtype, column.unit) for column in columns} == {("int64", "ns")}

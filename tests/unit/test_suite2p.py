@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decoders.traces.pickled import read_npy
@@ -162,6 +162,7 @@ def whole(tmp_path_factory):
     return folder / "stat.npy", (folder / "stat.npy").read_bytes()
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.data())
 def test_a_file_cut_anywhere_is_one_clear_error(whole, data):
     path, content = whole
