@@ -1,0 +1,94 @@
+"""Our two-photon sessions as movies and responses: one clock, nothing later than its time."""
+
+import numpy as np
+import pytest
+
+from decoders.datasets.movies import open_movies
+from rig.config import load_config
+from rig.errors import DataError
+from rig.recording.reader import SessionReader
+from rig.simulation.sessions import simulate_session
+from tests.pipeline.rig_command import ROOT
+
+SECONDS, CLIP_FRAMES, NEURONS = 10.5, 60, 20
+ENCODER = ROOT / "docs" / "training" / "encoder.yaml"
+
+
+def small_rig(left_out=()):
+    rig = load_config(ENCODER)
+    camera = rig.cameras["two_photon"].model_copy(update={"height_px": 40, "width_px": 40})
+    stimulus = rig.stimulus
+    movie = stimulus.movie.model_copy(update={"clips": 3, "frames": CLIP_FRAMES})
+    return rig.model_copy(
+        update={
+            "cameras": {"two_photon": camera},
+            "serial": {name: source for name, source in rig.serial.items() if name not in left_out},
+            "running": None if "treadmill" in left_out else rig.running,
+            "stimulus": stimulus.model_copy(update={"movie": movie}),
+            "simulation": rig.simulation.model_copy(update={"neurons": NEURONS}),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sessions") / "tuesday.nwb"
+    simulate_session(path, small_rig(), SECONDS, lambda count: None)
+    return path
+
+
+@pytest.fixture(scope="module")
+def mouse(session):
+    (mouse,) = open_movies(session, "sessions")
+    return mouse
+
+
+def test_every_presentation_is_a_trial(mouse):
+    assert (mouse.name, mouse.neurons, mouse.rate_hz) == ("tuesday", NEURONS, 30.0)
+    assert [trial.name for trial in mouse.trials] == ["0", "1", "2", "3"]  # three clips, then the first again
+    clips = [trial.clip for trial in mouse.trials]
+    assert len(set(clips)) == 3
+    assert clips[3] == clips[0]
+    tested = {trial.clip for trial in mouse.trials if trial.tier == "oracle"}
+    assert len(tested) == 1
+    assert {trial.clip for trial in mouse.of_tier("train")} == set(clips) - tested
+
+
+def test_a_trial_is_what_was_shown_and_recorded(mouse, session):
+    trial = mouse.trials[1].load()
+    frames = trial.video.shape[-1]
+    assert CLIP_FRAMES - 2 <= frames <= CLIP_FRAMES
+    assert trial.responses.shape == (NEURONS, frames)
+    assert trial.behavior.shape == trial.pupil_center.shape == (2, frames)
+    with SessionReader(session) as reader:
+        stimulus, treadmill, pupil = (reader.samples(name) for name in ("stimulus", "treadmill", "pupil"))
+        movie = reader.stimulus_movies()[1]
+    start = np.flatnonzero(stimulus.values[:, 0] == 1)[0]
+    for k in range(frames):  # the last sample at or before each instant
+        at_ns = stimulus.session_ns[start] + round(k / 30 * 1e9)
+        shown = int(stimulus.values[stimulus.session_ns <= at_ns, 1][-1])
+        np.testing.assert_array_equal(trial.video[..., k], movie[shown])
+        speed_mm_s = treadmill.values[treadmill.session_ns <= at_ns, 1][-1]
+        assert trial.behavior[1, k] == pytest.approx(speed_mm_s / 10, rel=1e-5)
+        at_eye = pupil.values[pupil.session_ns <= at_ns][-1]
+        np.testing.assert_allclose([trial.behavior[0, k], *trial.pupil_center[:, k]], at_eye, rtol=1e-5)
+
+
+def test_responses_do_not_know_what_comes_later(mouse, session, tmp_path):
+    shorter = tmp_path / "shorter.nwb"
+    simulate_session(shorter, small_rig(), 6.0, lambda count: None)
+    before = open_movies(shorter, "sessions")[0].trials[1].load()
+    np.testing.assert_array_equal(before.responses, mouse.trials[1].load().responses)
+    assert before.responses.min() >= 0
+    assert (before.responses.std(axis=1) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("missing", "columns"), [("pupil", "diameter, x, y"), ("treadmill", "running_speed")]
+)
+def test_missing_behaviour_is_said(tmp_path, missing, columns):
+    path = tmp_path / "some.nwb"
+    simulate_session(path, small_rig(left_out=(missing,)), 3.0, lambda count: None)
+    with pytest.raises(DataError) as caught:
+        open_movies(path, "sessions")
+    assert f"{path}: no serial stream with columns {columns};" in str(caught.value)
