@@ -87,12 +87,13 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Send a recorded session through the same pipeline, and compare the decisions with the live ones."""
+    at_speed = _speed(speed)
     from rig.acquisition.engine import Engine
     from rig.acquisition.run import RunOptions
     from rig.replay.sources import ReplaySource
 
     replayed: dict[str, Decisions] = {}
-    with ReplaySource(session, _speed(speed)) as source:
+    with ReplaySource(session, at_speed) as source:
         pictures = _pictures(gui, screenshots, output or session.with_name(f"{session.stem}_replay.nwb"))
         engine = Engine(source.config, source, RunOptions(output, None, gui, pictures))
         engine.on_prediction = lambda p: _note_decision(replayed, p)

@@ -53,6 +53,12 @@ def simulated_mouse(folder: Path, without: Sequence[str] = (), **changes: Any) -
     return file
 
 
+def two_photon_alone() -> dict[str, Any]:
+    """Changes that leave the simulated mouse its microscope only: making its dorsal cortex takes seconds."""
+    content = yaml.safe_load((CONFIGS / "simulated_mouse.yaml").read_text(encoding="utf-8"))
+    return {"cameras": {"two_photon": content["cameras"]["two_photon"]}}
+
+
 def assert_one_clear_line(done: subprocess.CompletedProcess[str], *said: str) -> None:
     """Exit code 2 and one line on standard error that says what was wrong; no traceback."""
     assert done.returncode == 2, done.stdout + done.stderr

@@ -8,13 +8,18 @@ import pytest
 from decoders.checkpoint import SHIPPED
 from rig.acquisition.readiness import decoder_problems
 from rig.config import load_config
-from tests.pipeline.rig_command import CONFIGS, assert_one_clear_line, rig, simulated_mouse
+from tests.pipeline.rig_command import (
+    CONFIGS,
+    ROOT,
+    assert_one_clear_line,
+    rig,
+    rig_json,
+    simulated_mouse,
+    two_photon_alone,
+)
 
 ALONE = ("decoders", "closed_loop")
-
-
-def run(config: Path, output: Path) -> object:
-    return rig("run", config, "--duration", 1, "--no-gui", "--output", output)
+CHEAPEST = ROOT / "docs" / "training" / "behavior.yaml"
 
 
 def test_unknown_key(tmp_path: Path) -> None:
@@ -25,9 +30,9 @@ def test_unknown_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"serial__treadmill__port": "/dev/none"}, "treadmill: "),
-        ({"outputs__laser__port": "/dev/none"}, "laser: "),
-        ({"serial__pupil__port": "usb:0000:0000:none"}, "pupil: "),
+        (two_photon_alone() | {"serial__treadmill__port": "/dev/none"}, "treadmill: "),
+        (two_photon_alone() | {"outputs__laser__port": "/dev/none"}, "laser: "),
+        (two_photon_alone() | {"serial__pupil__port": "usb:0000:0000:none"}, "pupil: "),
         ({"cameras__widefield__bits": 8}, "widefield: gives frames of 128 x 128 pixels, 16 bits"),
         ({"stimulus__movie": {"file": "/none.npy"}}, "/none.npy: cannot be read as movies"),
     ],
@@ -134,12 +139,8 @@ def test_a_session_that_is_none(tmp_path: Path, command: str) -> None:
 
 def test_a_truncated_session(tmp_path: Path) -> None:
     session = tmp_path / "session.nwb"
-    assert (
-        rig(
-            "run", simulated_mouse(tmp_path, ALONE), "--duration", 2, "--no-gui", "--output", session
-        ).returncode
-        == 0
-    )
+    rig_json("simulate", CHEAPEST, "--out", tmp_path, "--mice", 1, "--minutes", 0.05)
+    next(tmp_path.glob("*.nwb")).rename(session)
     os.truncate(session, session.stat().st_size // 2)
     assert_one_clear_line(rig("verify", session), "session.nwb")
     assert_one_clear_line(rig("recover", session, "--output", tmp_path / "out.nwb"), "session.nwb")

@@ -39,9 +39,11 @@ def sessions(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reported(sessions, tmp_path_factory):
-    """Report and folder of one evaluation."""
+    """Report and folder of one evaluation by the real command."""
     out = tmp_path_factory.mktemp("evaluation") / "report"
-    return report_of("--data", sessions, "--model", "logistic", "--out", out), out
+    report = rig_json("evaluate", "behavior", "--data", sessions, "--layout", "sessions", "--model", "logistic",
+                      "--scheme", "leave-one-animal-out", "--out", out)  # fmt: skip
+    return report, out
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +88,8 @@ def numbers(content):
     return [content] if isinstance(content, float | int) else []
 
 
-def test_the_fixed_keys_by_the_real_command(sessions):
-    report = rig_json("evaluate", "behavior", "--data", sessions, "--layout", "sessions", "--model", "logistic",
-                      "--scheme", "leave-one-animal-out")  # fmt: skip
+def test_the_fixed_keys_by_the_real_command(reported):
+    report = reported[0]
     assert sorted(report["mice"]) == ["simulated-6000", "simulated-6001", "simulated-6002"]
     assert set(report["baselines"]) == BASELINES
     for figures in (*report["mice"].values(), report["mean"], *report["baselines"].values()):
@@ -195,13 +196,17 @@ def test_the_causal_model_of_every_fold_decodes_the_mouse_it_never_saw(sessions,
             np.testing.assert_allclose(answers, kept, atol=1e-6)
 
 
-def test_bad_input_on_one_line(sessions, tmp_path):
+def test_bad_input_on_one_line(sessions):
     asked = ("evaluate", "behavior", "--data", sessions / "mouse6000.nwb")
     assert_one_clear_line(
         rig(*asked), "leave-one-animal-out with mice simulated-6000 only; valid are 2 or more"
     )
+
+
+def test_a_folder_of_somebody_elses_is_left_alone(sessions, tmp_path):
     (tmp_path / "precious.txt").write_text("mine")
-    assert_one_clear_line(rig(*asked[:3], sessions, "--out", tmp_path), "exists already and is no evaluation")
+    with pytest.raises(DataError, match="exists already and is no evaluation"):
+        report_of("--data", sessions, "--out", tmp_path)
     assert (tmp_path / "precious.txt").read_text() == "mine"
 
 

@@ -259,7 +259,7 @@ def serve_devices(config: Path, folder: Path, *faults: str) -> tuple[dict[str, s
 def test_micromanager_demo_loses_nothing(tmp_path: Path) -> None:
     session = tmp_path / "session.nwb"
     report = rig_json(
-        "run", CONFIGS / "micromanager_demo.yaml", "--duration", 5, "--no-gui", "--output", session
+        "run", CONFIGS / "micromanager_demo.yaml", "--duration", 4, "--no-gui", "--output", session
     )
     assert report["streams"]["demo_camera"]["lost"] == 0
     assert report["streams"]["demo_camera"]["received"] > 100
@@ -272,7 +272,7 @@ def test_a_killed_window_loses_nothing(tmp_path: Path) -> None:
     engine = start_rig(
         "run",
         simulated_mouse(tmp_path, without=("decoders", "closed_loop")),
-        "--duration", 8, "--output", session, "--screenshots", tmp_path / "pictures", "--json",
+        "--duration", 6, "--output", session, "--screenshots", tmp_path / "pictures", "--json",
     )  # fmt: skip
     wait_until_running(session)
     time.sleep(1)
@@ -285,9 +285,9 @@ def test_a_killed_window_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_check_plans_and_opens(tmp_path: Path) -> None:
-    planned = rig_json("check", CONFIGS / "simulated_mouse.yaml")
-    assert planned["plan"]["mb_per_s"] == pytest.approx(2 * 128 * 128 * 2 * 30 / 1e6, rel=0.02)
-    measured = rig_json("check", CONFIGS / "simulated_mouse.yaml", "--open")["measured"]
+    told = rig_json("check", CONFIGS / "simulated_mouse.yaml", "--open")
+    assert told["plan"]["mb_per_s"] == pytest.approx(2 * 128 * 128 * 2 * 30 / 1e6, rel=0.02)
+    measured = told["measured"]
     assert measured["widefield"]["rate_hz"] == pytest.approx(30, abs=2)
     assert measured["treadmill"]["rate_hz"] == pytest.approx(100, abs=5)
 
