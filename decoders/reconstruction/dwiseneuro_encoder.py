@@ -17,7 +17,9 @@ from decoders.reconstruction.dwiseneuro import DwiseNeuro, DwiseNeuroConfig
 from decoders.reconstruction.encoder import HEIGHT_PX, WIDTH_PX, predict_clip
 from rig.errors import CheckpointError
 
-_WINDOWS = 32  # windows at once; about 2 GB each at the published size when a gradient is asked for
+_WINDOWS = (
+    4  # at once; 1.5 GB each at the published size when a gradient is asked for (computed), and no slower
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,8 @@ def load(path: Path) -> DwiseNeuroEncoder:
         name, settings = params["nn_module"]
         stack = params["frame_stack"]
         size, step = int(stack["size"]), int(stack["step"])
+        if size < 1 or step < 1:
+            raise ValueError(f"frame_stack has size {size} and step {step}; valid are 1 or more")
         input_size, padding = _planes(params.get("inputs_processor", ("stack_inputs", {})))
         _check_processing(name, params)
         network = _network(DwiseNeuroConfig.of(settings), content["nn_state_dict"])

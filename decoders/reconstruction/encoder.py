@@ -167,6 +167,12 @@ def check_finite(name: str, values: Any) -> None:
         raise DataError(f"{name} has {len(wrong)} values that are not finite, the first at [{where}]")
 
 
+def middle(planes: NDArray[Any], size: tuple[int, int] = (HEIGHT_PX, WIDTH_PX)) -> NDArray[Any]:
+    """Cut the middle out of planes (..., h, w): the movie without its padding."""
+    top, left = (planes.shape[-2] - size[0]) // 2, (planes.shape[-1] - size[1]) // 2
+    return planes[..., top : top + size[0], left : left + size[1]]
+
+
 def as_batch(values: Any) -> Tensor:
     """An array as a float32 tensor with a batch axis in front."""
     return torch.from_numpy(np.array(values, np.float32))[None]

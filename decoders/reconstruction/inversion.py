@@ -28,6 +28,7 @@ def invert(
     recipe: str = "fast",
     iterations: int | None = None,
     folder: Path | str | None = None,
+    windows_at_once: int | None = None,
     progress: bool = True,
 ) -> NDArray[np.float32]:
     """Reconstruct the movie that a mouse saw, (T, 36, 64) in grey levels 0 to 255; no smoothing is applied.
@@ -50,6 +51,8 @@ def invert(
         None: as many as the recipe has.
     folder
         Keeps the state of an unfinished reconstruction; the same call goes on from it.
+    windows_at_once
+        Windows of the clip in memory together; None: as many as the recipe has.
     progress
         Show a bar on standard error.
 
@@ -60,11 +63,14 @@ def invert(
     """
     if recipe not in RECIPES:
         raise DataError(f"recipe {recipe!r} is unknown; valid is {' or '.join(map(repr, RECIPES))}")
-    if iterations is not None and iterations < 1:
-        raise DataError(f"iterations is {iterations}; valid is 1 or more")
+    for name, value in (("iterations", iterations), ("windows_at_once", windows_at_once)):
+        if value is not None and value < 1:
+            raise DataError(f"{name} is {value}; valid is 1 or more")
     models = _listed(encoders)
     problem = InversionProblem.of(models, responses, behavior, pupil_center, mouse=mouse, mask=mask)
-    options = InversionOptions(iterations, Path(folder) if folder else None, progress=progress)
+    options = InversionOptions(
+        iterations, Path(folder) if folder else None, windows_at_once=windows_at_once, progress=progress
+    )
     return RECIPES[recipe](models, problem, options)
 
 

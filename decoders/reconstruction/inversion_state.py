@@ -1,12 +1,9 @@
-"""Reconstructions can take hours: their progress is shown, and one that was broken off goes on where it was."""
+"""Reconstructions can take hours: one that was broken off goes on where it was."""
 
 import hashlib
-import math
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -15,14 +12,11 @@ import numpy as np
 import torch
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from decoders.reconstruction.problem import InversionOptions, InversionProblem
 from rig.errors import DataError
 
-Advance = Callable[[float, int], None]
 _SAME = 1e-3  # of the largest response; another device or number of threads differs by less, another encoder by more
 
 
@@ -75,7 +69,7 @@ class InversionState:
         Raises
         ------
         DataError
-            When the file is damaged, or of other encoders: `probe` is what they answer to the first window.
+            When the file is damaged, or of other encoders: `probe` is what they answer to noise.
         """
         if not self.path.exists():
             return 0
@@ -103,17 +97,3 @@ class InversionState:
         if any(kept[name].shape != shape for name, shape in shapes.items()):
             raise DataError(f"{self.path}: of another reconstruction; delete it to start anew")
         return kept
-
-
-@contextmanager
-def show_progress(iterations: int, *, shown: bool) -> Iterator[Advance]:
-    """Show a bar with the time left on standard error; yields what tells it the loss and how far it has come."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown) as progress:
-        bar = progress.add_task("reconstructing", total=iterations)
-
-        def advance(loss: float, made: int) -> None:
-            description = "reconstructing" if math.isnan(loss) else f"reconstructing, loss {loss:.4g}"
-            progress.update(bar, advance=made, description=description)
-
-        yield advance

@@ -8,18 +8,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from decoders.reconstruction.encoder import (
-    HEIGHT_PX,
-    WIDTH_PX,
-    Encoder,
-    check_clip,
-    check_finite,
-    check_shape,
-)
+from decoders.reconstruction.encoder import Encoder, check_clip, check_finite, check_shape
+from decoders.reconstruction.mask import SIZES, UPDATE_THRESHOLD, check_mask, selected
 from rig.errors import DataError
-
-UPDATE_THRESHOLD = 0.5  # published: pixels of a transparency mask at or above it are reconstructed
-_PUBLISHED_PLANES = (64, 64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +18,14 @@ class InversionOptions:
     """How any recipe is run.
 
     `iterations` None: the recipe's own number. `folder` keeps the state of an unfinished reconstruction, from which
-    the same call goes on; `save_every` iterations apart. `progress` shows a bar on standard error.
+    the same call goes on; `save_every` iterations apart. `windows_at_once` bounds the memory; None: the recipe's own.
+    `progress` shows a bar on standard error.
     """
 
     iterations: int | None = None
     folder: Path | None = None
     save_every: int = 50
+    windows_at_once: int | None = None
     progress: bool = True
 
 
@@ -80,7 +73,7 @@ class InversionProblem:
         _check_responses(measured)
         given = None if mask is None else _floats("mask", mask)
         if given is not None:
-            _check_mask(given, encoders)
+            check_mask(given, [*SIZES, *(encoder.input_size for encoder in encoders)])
         return cls(
             measured, np.asarray(behavior, np.float32), np.asarray(pupil_center, np.float32), mouse, given
         )
@@ -91,18 +84,8 @@ class InversionProblem:
         return int(self.responses.shape[1])
 
     def updated(self, size: tuple[int, int]) -> NDArray[np.bool_]:
-        """Which pixels of the planes (h, w) are looked for; the padding never is, unless the mask says so."""
-        mask = np.ones((HEIGHT_PX, WIDTH_PX)) if self.mask is None else self.mask
-        (height, width), (rows, columns) = size, mask.shape
-        below, right = max(height - rows, 0), max(width - columns, 0)
-        padded = np.pad(mask, ((below // 2, below - below // 2), (right // 2, right - right // 2)))
-        return np.asarray(middle(padded, size) >= UPDATE_THRESHOLD)
-
-
-def middle(planes: NDArray[Any], size: tuple[int, int] = (HEIGHT_PX, WIDTH_PX)) -> NDArray[Any]:
-    """Cut the middle out of planes (..., h, w): the movie without its padding."""
-    top, left = (planes.shape[-2] - size[0]) // 2, (planes.shape[-1] - size[1]) // 2
-    return planes[..., top : top + size[0], left : left + size[1]]
+        """Which pixels of the planes (h, w) are looked for; without a mask all of the movie, but not its padding."""
+        return selected(self.mask, size, UPDATE_THRESHOLD)
 
 
 def _floats(name: str, values: Any) -> NDArray[np.float32]:
@@ -116,16 +99,3 @@ def _check_responses(responses: NDArray[np.float32]) -> None:
     if np.isnan(responses).all():
         raise DataError("responses are all NaN; valid is one known neuron or more")
     check_finite("responses", np.where(np.isnan(responses), 0, responses))
-
-
-def _check_mask(mask: NDArray[np.float32], encoders: Sequence[Encoder]) -> None:
-    sizes = dict.fromkeys([(HEIGHT_PX, WIDTH_PX), _PUBLISHED_PLANES, *(item.input_size for item in encoders)])
-    if mask.shape not in sizes:
-        valid = " or ".join(f"{height} x {width}" for height, width in sizes)
-        raise DataError(f"mask is {' x '.join(map(str, mask.shape))}; valid is {valid}")
-    check_finite("mask", mask)
-    if not (mask >= UPDATE_THRESHOLD).any():
-        raise DataError(
-            f"mask has no pixel of {UPDATE_THRESHOLD} or more, its largest is {mask.max():g}; nothing would be"
-            " reconstructed"
-        )

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from decoders.reconstruction.dwiseneuro_encoder import DwiseNeuroEncoder
-from decoders.reconstruction.encoder import HEIGHT_PX, WIDTH_PX, Encoder, as_batch
-from decoders.reconstruction.inversion_state import Advance, InversionState, show_progress
-from decoders.reconstruction.problem import InversionOptions, InversionProblem, middle
+from decoders.reconstruction.encoder import HEIGHT_PX, WIDTH_PX, Encoder, as_batch, middle
+from decoders.reconstruction.inversion_state import InversionState
+from decoders.reconstruction.problem import InversionOptions, InversionProblem
+from decoders.reconstruction.progress import Advance, show_progress
 from rig.errors import DataError
 
 _SMALLEST_NORM = 1e-6  # added to the norm of a gradient; published
@@ -31,7 +32,8 @@ class PublishedRecipe:
     """The numbers of the published recipe, in grey levels and frames.
 
     `models`: an ensemble's movies are averaged, or the gradients within one reconstruction. Windows are independent,
-    so `windows_at_once` of them are computed together, which changes nothing but the time and the memory; with
+    so `windows_at_once` of them are computed together, which changes nothing but the time and the memory (about 3 GB
+    each at the published size of the network); with
     `batched` off every window and every start position of the network is a forward pass of its own, as published.
     """
 
@@ -47,7 +49,7 @@ class PublishedRecipe:
     loss: Literal["poisson", "squared"] = "poisson"
     models: Literal["movies", "gradients"] = "movies"
     batched: bool = True
-    windows_at_once: int = 8
+    windows_at_once: int = 2
 
     def rate(self, iteration: int) -> float:
         """Grey levels per unit of the moment, with Adam's bias corrections, that of the first moment twice."""
@@ -70,8 +72,11 @@ def invert_published(
         When the loss is not finite, or the state in `options.folder` is of another reconstruction.
     """
     recipe = recipe or PublishedRecipe()
-    if options.iterations is not None:
-        recipe = replace(recipe, iterations=options.iterations)
+    iterations, together = (
+        options.iterations or recipe.iterations,
+        options.windows_at_once or recipe.windows_at_once,
+    )
+    recipe = replace(recipe, iterations=iterations, windows_at_once=together)
     groups = [list(encoders)] if recipe.models == "gradients" else [[encoder] for encoder in encoders]
     identity = repr(replace(recipe, batched=True, windows_at_once=1))  # these two do not change the movie
     states = [InversionState.of(options, f"model-{at}", problem, identity) for at in range(len(groups))]
@@ -106,10 +111,9 @@ def reconstruct(
     movie = torch.full((problem.frames, *size), recipe.start, device=device)
     moment = torch.zeros_like(movie)
     updated = torch.from_numpy(problem.updated(size)).to(device)
-    probe = parts[0].probe(movie)
-    first = max(
-        1, state.restore(movie, moment, probe) if state else 0
-    )  # iteration 0 changes nothing, as published
+    probe = parts[0].probe()
+    made = state.restore(movie, moment, probe) if state else 0
+    first = max(1, made)  # iteration 0 changes nothing, as published
     if advance:
         advance(math.nan, first)
     for iteration in range(first, recipe.iterations):
@@ -155,43 +159,44 @@ class _Model:
         frames = starts[:, None] + torch.arange(window, device=planes.device)
         together = recipe.windows_at_once if recipe.batched else 1
         loss = _poisson if recipe.loss == "poisson" else _squared
-        encoder = encoder if recipe.batched else _one_by_one(encoder)
         known = ~targets.isnan()
         windows = list(torch.split(frames, together))
-        return cls(encoder, problem.mouse, planes, targets.nan_to_num(), known, windows, loss)
+        return cls(
+            _prepared(encoder, recipe), problem.mouse, planes, targets.nan_to_num(), known, windows, loss
+        )
 
     def gradient(self, movie: Tensor) -> tuple[Tensor, float]:
         """Mean over the windows of each one's gradient at unit norm, (T, h, w), and the mean loss."""
         total = torch.zeros_like(movie)
         count = movie.new_zeros(len(movie))
-        losses = [self._add(frames, movie, total, count) for frames in self.windows]
-        answered = torch.cat(losses)
-        total /= count.clamp(min=1)[:, None, None]
-        return total, float(answered[~answered.isnan()].mean()) if bool((count > 0).any()) else math.nan
+        losses = torch.cat([self._add(frames, movie, total, count) for frames in self.windows])
+        return total / count.clamp(min=1)[:, None, None], float(losses.mean())
 
     def _add(self, frames: Tensor, movie: Tensor, total: Tensor, count: Tensor) -> Tensor:
-        """Add the gradients of some windows; return their losses, NaN where no response is known."""
+        """Add the gradients of some windows; return the losses of those with a known response."""
         inputs = self._inputs(frames, movie).requires_grad_()
         answers = self.encoder.respond(inputs, self.mouse)  # (n, N, window)
         targets, known = (values[:, frames].transpose(0, 1) for values in (self.targets, self.known))
         counts = known.sum((1, 2))
-        losses = (self.loss(answers, targets) * known).sum((1, 2)) / counts
-        (gradients,) = torch.autograd.grad(losses[counts > 0].sum(), inputs)
+        losses = (self.loss(answers, targets) * known).sum((1, 2)) / counts.clamp(min=1)
+        (gradients,) = torch.autograd.grad(losses.sum(), inputs)
         norms = gradients.flatten(1).norm(dim=1) + _SMALLEST_NORM  # over all five channels, as published
         counted = (counts > 0).to(movie)
         total.index_add_(0, frames.flatten(), (gradients[:, 0] / norms[:, None, None, None]).flatten(0, 1))
         count.index_add_(0, frames.flatten(), counted[:, None].expand(frames.shape).flatten())
-        return losses.detach()
+        return losses.detach()[counts > 0]
 
     def _inputs(self, frames: Tensor, movie: Tensor) -> Tensor:
         inputs = self.planes[:, frames].transpose(0, 1).contiguous()  # (n, 5, window, h, w)
         inputs[:, 0] = movie[frames]
         return inputs
 
-    def probe(self, movie: Tensor) -> NDArray[np.float32]:
-        """What the encoder answers to the first window, to tell whether a kept state is of this reconstruction."""
+    def probe(self) -> NDArray[np.float32]:
+        """What the encoder answers to noise, (N, window): tells whether a kept state is of this encoder."""
+        noise = np.random.default_rng(0).uniform(0, 255, self.planes.shape[1:]).astype(np.float32)
         with torch.no_grad():
-            answer = self.encoder.respond(self._inputs(self.windows[0][:1], movie), self.mouse)
+            inputs = self._inputs(self.windows[0][:1], torch.from_numpy(noise).to(self.planes))
+            answer = self.encoder.respond(inputs, self.mouse)
         return answer[0].float().cpu().numpy()
 
 
@@ -200,10 +205,12 @@ def _gradient(parts: Sequence[_Model], movie: Tensor) -> tuple[Tensor, float]:
     return sum(gradients[1:], gradients[0]) / len(parts), sum(losses) / len(parts)
 
 
-def _one_by_one(encoder: Encoder) -> Encoder:
-    if isinstance(encoder, DwiseNeuroEncoder):
-        return replace(encoder, windows_at_once=1, kept=True)
-    return encoder
+def _prepared(encoder: Encoder, recipe: PublishedRecipe) -> Encoder:
+    """An encoder that computes nothing twice: the memory is bounded by the recipe."""
+    if not isinstance(encoder, DwiseNeuroEncoder):
+        return encoder
+    most = recipe.windows_at_once * recipe.window  # start positions of all windows together, or more
+    return replace(encoder, windows_at_once=most if recipe.batched else 1, kept=True)
 
 
 def _poisson(answers: Tensor, targets: Tensor) -> Tensor:
