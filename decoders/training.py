@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,8 @@ class TrainingConfig:
     """How a network is trained. `threads` is fixed because sums depend on it.
 
     AdamW, on a one-cycle schedule (warm-up over `warm_up_share` of the steps, then down to the learning rate over
-    25 x `final_division`) or at one learning rate. `largest_gradient` clips the gradient's norm; None: no clipping.
+    25 x `final_division`), on a linear warm-up and a cosine down to the learning rate over `final_division`, or at
+    one learning rate. `largest_gradient` clips the gradient's norm; None: no clipping.
     Without `decay_biases`, biases and batch norms are left out of the weight decay.
     """
 
@@ -36,11 +37,31 @@ class TrainingConfig:
     threads: int = 2
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-8
-    schedule: Literal["one-cycle", "constant"] = "one-cycle"
+    schedule: Literal["one-cycle", "warm-up-cosine", "constant"] = "one-cycle"
     warm_up_share: float = 0.1
     final_division: float = 1e4
     largest_gradient: float | None = 1.0
     decay_biases: bool = True
+
+
+class WeightsKeeper(Protocol):
+    """Decides which weights a training leaves in the network; part of what a resumed training takes up."""
+
+    def check(self, network: nn.Module) -> None:
+        """Look at the weights after an epoch."""
+        ...
+
+    def restore(self, network: nn.Module) -> None:
+        """Put the weights decided on in the network, at the end."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed training needs."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the state of a training that was broken off."""
+        ...
 
 
 class BestEpoch:
@@ -93,7 +114,7 @@ def train(
     steps: int,
     config: TrainingConfig,
     resume: Path | None = None,
-    best: BestEpoch | None = None,
+    best: WeightsKeeper | None = None,
 ) -> list[float]:
     """Minimise the losses that `losses(epoch)` yields, one optimiser step each; return the mean loss of every epoch.
 
@@ -185,10 +206,20 @@ def _schedule(
     total = config.epochs * steps
     if config.schedule == "constant" or total < _SHORTEST_CYCLE:
         return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
+    if config.schedule == "warm-up-cosine":
+        return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _warm_up_cosine(step, total, config))
     warm_up = max(config.warm_up_share, 2 / total)  # the schedule cannot warm up in one step
     return torch.optim.lr_scheduler.OneCycleLR(
         optimiser, config.learning_rate, total, pct_start=warm_up, final_div_factor=config.final_division
     )
+
+
+def _warm_up_cosine(step: int, total: int, config: TrainingConfig) -> float:
+    """Share of the learning rate at a step."""
+    rise, lowest = config.warm_up_share * total, 1 / config.final_division
+    if step < rise:
+        return (step + 1) / math.ceil(rise)
+    return lowest + (1 - lowest) * (1 + math.cos(math.pi * (step - rise) / (total - rise))) / 2
 
 
 def _step(

@@ -22,11 +22,13 @@ from decoders.commands.options import (
     report,
     settings,
 )
-from rig.errors import DataError
+from rig.errors import CheckpointError, DataError
 
 if TYPE_CHECKING:
     from decoders.behavior.predictor import Predictor
     from decoders.datasets.behavior import BehaviorRecording
+    from decoders.datasets.movies import MovieMouse
+    from decoders.reconstruction.encoder import Encoder
     from rig.config import RigConfig
 
 _LOG = logging.getLogger(__name__)
@@ -109,6 +111,96 @@ def _score(predictor: "Predictor", recording: "BehaviorRecording") -> dict[str, 
     score = score_frames([answers])
     figures = {"auc": score.auc, "accuracy": score.accuracy}
     return {name: round(value, 4) if np.isfinite(value) else None for name, value in figures.items()}
+
+
+MovieData = Annotated[Path, typer.Option("--data", help="Folder of mice, or one mouse's folder or file.")]
+MovieLayout = Annotated[Literal["sensorium", "sessions"], typer.Option(help="How the data are laid out.")]
+
+
+@train.command()
+def encoder(
+    data: MovieData,
+    layout: MovieLayout,
+    out: Out,
+    preset: Annotated[
+        Literal["light", "published"], typer.Option(help="Our causal encoder, or DwiseNeuro as published.")
+    ] = "light",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and of the order of the data.")] = 0,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="The training is planned to end within this time.")
+    ] = None,
+    given: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE of the recipe; may be repeated.")
+    ] = None,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the network is trained.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    as_json: Json = False,
+) -> None:
+    """Train an encoding model, from movies and behaviour to responses, on every mouse in the data.
+
+    A tenth of the movies (a seventh for the published preset) is held out by identity, and scored. Broken off, the
+    same command goes on where it was (folder OUT.cache).
+    """
+    from decoders.datasets.movies import open_movies
+    from decoders.reconstruction.encoder_training import EncoderOptions
+    from decoders.reconstruction.train import train_encoder
+
+    refuse_existing(out)
+    cache = out.with_name(out.name + ".cache")
+    options = EncoderOptions(cache, seed, minutes, device, threads, settings(given or []))
+    mice = open_movies(data, layout)
+    kinds = ["simulated" if (mouse.path / "truth").is_dir() else layout for mouse in mice]
+    limit = f" --minutes {minutes:g}" if minutes else ""
+    came_from = provenance(f"rig train encoder --preset {preset} --seed {seed}{limit}", kinds)
+    score = train_encoder(mice, preset, options, out, came_from)
+    shutil.rmtree(cache, ignore_errors=True)
+    report({"checkpoint": str(out), "preset": preset, **asdict(score), "provenance": came_from}, as_json)
+
+
+@train.command()
+def mask(
+    data: MovieData,
+    layout: MovieLayout,
+    path: Annotated[Path, typer.Option("--encoder", help="Encoder that knows the mouse.")],
+    name: Annotated[str, typer.Option("--mouse", help="Name of the mouse, as its folder or file.")],
+    out: Annotated[Path, typer.Option("--out", help="Mask to write (.npy); never overwritten.")],
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the published recipe: 1000.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the trials drawn.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Learn where on the screen a mouse's neurons look, from its training trials, as published."""
+    from decoders.datasets.movies import TRAIN, open_movies
+    from decoders.reconstruction import load_encoder
+    from decoders.reconstruction.mask import EVALUATION_THRESHOLD, UPDATE_THRESHOLD, save_mask, train_mask
+
+    refuse_existing(out)
+    model = load_encoder(path)
+    mice = {mouse.name: mouse for mouse in open_movies(data, layout)}
+    if name not in mice:
+        raise DataError(f"{data}: no mouse {name!r}; valid: {', '.join(mice)}")
+    found = train_mask(
+        model, _mouse_index(model, mice[name], path), mice[name].of_tier(TRAIN), steps=steps, seed=seed
+    )
+    save_mask(out, found)
+    shares = {
+        "reconstructed": float((found >= UPDATE_THRESHOLD).mean()),
+        "scored": float((found >= EVALUATION_THRESHOLD).mean()),
+    }
+    report({"mask": str(out), "mouse": name, "share_of_pixels": shares}, as_json)
+
+
+def _mouse_index(model: "Encoder", mouse: "MovieMouse", path: Path) -> int:
+    """Which of an encoder's mice this is: by name, or in a file without names the only one with as many neurons."""
+    alike = [k for k, count in enumerate(model.neurons) if count == mouse.neurons]
+    found = [k for k in alike if model.mice[k] == mouse.name]
+    if not any(model.mice) and len(alike) == 1:
+        return alike[0]
+    if not found:
+        knows = ", ".join(f"{name or 'a mouse'} ({n})" for name, n in zip(model.mice, model.neurons, strict=True))
+        raise CheckpointError(
+            f"{path}: does not know mouse {mouse.name!r} with {mouse.neurons} neurons; it knows {knows}"
+        )
+    return found[0]
 
 
 @train.command()

@@ -1,0 +1,110 @@
+"""Movies and responses as the training of encoders draws them: stretches of trials, held-out clips apart."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from decoders.datasets.movies import MovieMouse, MovieTrial, Trial, split_by_clip
+from rig.errors import DataError
+
+_FAINT = 0.01  # of the mean standard deviation: a fainter neuron is divided by this (neuralpredictors)
+_KEPT_BYTES = 1 << 30  # of trials in memory; the others are read anew
+NOT_SCORED_FRAMES = 50  # at the start of every trial, as the Sensorium 2023 competition
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Consecutive frames of one trial: video (T, H, W), signals (4, T), responses (N, T)."""
+
+    trial: MovieTrial
+    video: Tensor
+    signals: Tensor
+    responses: Tensor
+
+    @classmethod
+    def of(cls, trial: MovieTrial, data: Trial, start: int = 0, stop: int | None = None) -> "Stretch":
+        """Cut frames out of a trial that was read."""
+        video = np.moveaxis(data.video[..., start:stop], -1, 0)
+        signals = np.concatenate([data.behavior, data.pupil_center])[:, start:stop]
+        arrays = (video, signals, data.responses[:, start:stop])
+        parts = (
+            torch.from_numpy(np.array(array, np.float32)) for array in arrays
+        )  # copies: files are read-only
+        return cls(trial, *parts)
+
+
+class MouseClips:
+    """Trials of one mouse: those to train on, and those of other movies that tell how well it goes.
+
+    Parameters
+    ----------
+    held_out_share
+        Of the training tier's movies, by identity.
+    shortest
+        Frames that a training trial must have.
+
+    Raises
+    ------
+    DataError
+        When there are too few movies.
+    """
+
+    def __init__(self, mouse: MovieMouse, held_out_share: float, seed: int, shortest: int) -> None:
+        self.mouse = mouse
+        self.training, self.held_out = split_by_clip(mouse, held_out_share, seed)
+        self._shortest = shortest
+        self._kept: dict[str, Trial] = {}
+        self._kept_bytes = 0
+
+    @property
+    def response_std(self) -> NDArray[np.float32]:
+        """What each neuron's responses are divided by, (N,)."""
+        std = self.mouse.response_std
+        return np.maximum(std, max(_FAINT * float(std.mean()), 1e-9)).astype(np.float32)
+
+    @property
+    def training_frames(self) -> int:
+        """Frames of all training trials together, taking the first one's length for all."""
+        return len(self.training) * int(self._read(self.training[0]).video.shape[2])
+
+    def whole(self, trials: Sequence[MovieTrial]) -> Iterator[Stretch]:
+        """Trials from their first frame to their last."""
+        return (Stretch.of(trial, self._read(trial)) for trial in trials)
+
+    def draw(self, rng: np.random.Generator, frames: int) -> Stretch:
+        """Some frames of a training trial, both by chance."""
+        trial = self.training[int(rng.integers(len(self.training)))]
+        data = self._read(trial)
+        start = int(rng.integers(data.video.shape[2] - frames + 1))
+        return Stretch.of(trial, data, start, start + frames)
+
+    def behaviour(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the behaviour while training trials were shown, (4,) each."""
+        signals = torch.cat([stretch.signals for stretch in self.whole(self.training)], 1)
+        return signals.mean(1), signals.std(1).clamp(min=1e-6)
+
+    def _read(self, trial: MovieTrial) -> Trial:
+        if trial.name in self._kept:
+            return self._kept[trial.name]
+        data = trial.load()
+        if data.video.shape[2] < self._shortest:
+            raise DataError(
+                f"{self.mouse.path}: trial {trial.name} has {data.video.shape[2]} frames; valid for training is"
+                f" {self._shortest} or more"
+            )
+        size = sum(a.nbytes for a in (data.video, data.responses, data.behavior, data.pupil_center))
+        if self._kept_bytes + size <= _KEPT_BYTES:
+            self._kept[trial.name] = data
+            self._kept_bytes += size
+        return data
+
+
+def correlation(predicted: NDArray[np.float32], recorded: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Pearson correlation of each neuron's prediction with what was recorded, (N, T) both; 0 where one is constant."""
+    x, y = (a - a.mean(axis=1, keepdims=True) for a in (predicted, recorded))
+    norm = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
+    return np.where(norm > 0, (x * y).sum(axis=1) / np.where(norm > 0, norm, 1.0), 0.0).astype(np.float32)

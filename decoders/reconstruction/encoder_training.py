@@ -1,0 +1,204 @@
+"""What the training of every encoder shares: its options, how long it may take, how well it predicts."""
+
+import copy
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from decoders.datasets.movies import MovieMouse
+from decoders.reconstruction.averaging import MovingAverage
+from decoders.reconstruction.encoder import Encoder
+from decoders.reconstruction.encoder_clips import NOT_SCORED_FRAMES, MouseClips, Stretch, correlation
+from decoders.training import TrainingConfig, train
+from rig.errors import CheckpointError, DataError
+
+_TIMED_STEPS = 3
+_PLANNED = 0.85  # of the time: the rest is for what is measured afterwards, and for other programs' demands
+_BESIDE = 1.2  # an epoch takes this much longer than its losses and gradients: the steps, the validation
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderOptions:
+    """How an encoder is trained. `cache` keeps the state of a training that is broken off.
+
+    With `minutes` the schedule is scaled to that time, and at its end no further step is made. `settings` replace
+    numbers of the recipe.
+    """
+
+    cache: Path
+    seed: int = 0
+    minutes: float | None = None
+    device: str = "cpu"
+    threads: int = 2
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderReport:
+    """How well an encoder predicts single trials of movies that it was not trained on.
+
+    Correlations are means over neurons, first 50 frames of every trial dropped.
+    """
+
+    correlation: float
+    per_mouse: Mapping[str, float]
+    training_clips: int
+    held_out_clips: int
+    epochs: int
+    seconds: float
+
+    @classmethod
+    def of(
+        cls, scores: Mapping[str, float], clips: Sequence[MouseClips], epochs: int, deadline: "Deadline"
+    ) -> "EncoderReport":
+        """Sum up a training that has ended."""
+        training, held_out = (
+            sum(len(trials) for trials in part)
+            for part in ([c.training for c in clips], [c.held_out for c in clips])
+        )
+        rounded = {name: round(score, 4) for name, score in scores.items()}
+        return cls(round(mean(scores), 4), rounded, training, held_out, epochs, round(deadline.seconds, 1))
+
+
+class Deadline:
+    """The end of a training's time; it begins when it is made."""
+
+    def __init__(self, minutes: float | None) -> None:
+        self._start = time.monotonic()
+        self._end = math.inf if minutes is None else self._start + 60 * minutes
+
+    @property
+    def passed(self) -> bool:
+        """Whether no further step may be begun."""
+        return time.monotonic() > self._end
+
+    @property
+    def seconds(self) -> float:
+        """Since it was made."""
+        return time.monotonic() - self._start
+
+    def epochs(self, most: int, loop: "Loop") -> int:
+        """How many epochs fit, from 1 to `most`."""
+        if math.isinf(self._end):
+            return most
+        epoch_s = _BESIDE * _step_s(loop) * loop.steps
+        return max(1, min(most, int(_PLANNED * (self._end - time.monotonic()) / epoch_s)))
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A network, and the losses of an epoch: `losses(network, epoch)` yields `steps` of them."""
+
+    network: nn.Module
+    losses: Callable[[nn.Module, int], Iterator[Tensor]]
+    steps: int
+
+
+def run(loop: Loop, config: TrainingConfig, average: MovingAverage, state: Path, deadline: Deadline) -> int:
+    """Train until the epochs or the time are over, and leave the averaged weights in the network; returns the epochs.
+
+    Parameters
+    ----------
+    config
+        With the most epochs there can be; fewer when the time left is not enough for them.
+    state
+        Path of the files, without an ending, from which a training that was broken off goes on.
+
+    Raises
+    ------
+    CheckpointError
+        When these files are unreadable.
+    """
+    state.parent.mkdir(parents=True, exist_ok=True)
+    plan, resume = state.with_suffix(".json"), state.with_suffix(".resume")
+    if not plan.exists():
+        epochs = deadline.epochs(config.epochs, loop)
+        plan.write_text(json.dumps({"epochs": epochs}), encoding="utf-8")
+    config = replace(config, epochs=_planned(plan))
+
+    def losses(epoch: int) -> Iterator[Tensor]:
+        if deadline.passed and average.losses:
+            return
+        for loss in loop.losses(loop.network, epoch):
+            yield loss
+            average.update(loop.network)  # the next loss is asked for, so the step is made
+            if deadline.passed:
+                return
+
+    train(loop.network, losses, loop.steps, config, resume, average)
+    plan.unlink()
+    return config.epochs
+
+
+def _planned(plan: Path) -> int:
+    """How many epochs a training was planned to have when it was begun."""
+    try:
+        return int(json.loads(plan.read_text(encoding="utf-8"))["epochs"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{plan}: cannot be resumed from; delete it to start anew") from error
+
+
+def _step_s(loop: Loop) -> float:
+    """Seconds that a step takes, tried on a copy of the network."""
+    ends = [time.monotonic()]
+    for loss in islice(loop.losses(copy.deepcopy(loop.network), 0), _TIMED_STEPS + 1):
+        loss.backward()  # type: ignore[no-untyped-call]
+        ends.append(time.monotonic())
+    return float(np.median(np.diff(ends)[1:])) if len(ends) > 2 else ends[-1] - ends[0]
+
+
+def digest(mice: Sequence[MovieMouse], recipe: str, options: EncoderOptions) -> str:
+    """Name of a training's state: the same data, recipe and seed, the same name."""
+    data = [f"{mouse.path.resolve()} {mouse.neurons} {len(mouse.trials)}" for mouse in mice]
+    text = " ".join([*data, recipe, str(options.seed), options.device])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def finite(loss: Tensor, stretches: Sequence[Stretch]) -> Tensor:
+    """The loss; raises `DataError` naming the trials when it is not a finite number."""
+    if not torch.isfinite(loss):
+        trials = ", ".join(f"{s.trial.mouse} {s.trial.name}" for s in stretches[:3])
+        raise DataError(
+            f"the loss became {float(loss.detach())} at trials {trials}; valid is a finite number:"
+            " lower learning_rate, or look for responses out of range"
+        )
+    return loss
+
+
+def mean(scores: Mapping[str, float]) -> float:
+    """Mean over mice."""
+    return float(np.mean(list(scores.values())))
+
+
+def held_out_correlation(encoder: Encoder, mice: Sequence[MouseClips]) -> dict[str, float]:
+    """Mean over neurons of the single-trial correlation on held-out clips, by mouse."""
+    found = {}
+    for mouse, clips in enumerate(mice):
+        predicted, recorded = held_out_predictions(encoder, mouse, clips)
+        found[clips.mouse.name] = float(correlation(predicted, recorded).mean())
+    return found
+
+
+def held_out_predictions(
+    encoder: Encoder, mouse: int, clips: MouseClips
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Predicted and recorded responses of a mouse to its held-out clips, one after the other, (N, frames) each."""
+    pairs = []
+    for stretch in clips.whole(clips.held_out):
+        video, signals = np.moveaxis(stretch.video.numpy(), 0, -1), stretch.signals.numpy()
+        pairs.append((encoder.predict(video, signals[:2], signals[2:], mouse), stretch.responses.numpy()))
+    predicted, recorded = (
+        np.concatenate([pair[k][:, NOT_SCORED_FRAMES:] for pair in pairs], axis=1) for k in (0, 1)
+    )
+    return predicted, recorded

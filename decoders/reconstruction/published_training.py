@@ -1,0 +1,247 @@
+"""Training of DwiseNeuro as published (R. Baikulov, Zenodo 10.5281/zenodo.10155151; github.com/lRomul/sensorium).
+
+One network for all mice, each sample a random window of one of them, all mice alike often; CutMix within a mouse;
+the Poisson loss summed over neurons and frames; AdamW with a linear warm-up, then a cosine; moving average of the
+weights. Half precision on a GPU. One GPU only, and without the distillation that gained 0.007 in single models.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from decoders.behavior.settings import checked
+from decoders.datasets.movies import MovieMouse
+from decoders.reconstruction.averaging import MovingAverage
+from decoders.reconstruction.dwiseneuro import DwiseNeuro, DwiseNeuroConfig, initialise
+from decoders.reconstruction.dwiseneuro_encoder import DwiseNeuroEncoder
+from decoders.reconstruction.encoder_clips import MouseClips, Stretch
+from decoders.reconstruction.encoder_training import (
+    Deadline,
+    EncoderOptions,
+    EncoderReport,
+    Loop,
+    digest,
+    finite,
+    held_out_correlation,
+    mean,
+    run,
+)
+from decoders.training import TrainingConfig, fix_seeds
+from rig.errors import CheckpointError
+
+_RATE_PER_SAMPLE = 3e-4 / 4  # published: 3e-4 for a batch of 4, in proportion
+_LOWEST = 100.0  # published: the cosine ends at a hundredth of the learning rate
+_SIZE, _STEP = 16, 2  # published: frames of a window, every second one
+_PLANE = (64, 64)
+
+
+class PublishedRecipe(BaseModel):
+    """The published numbers (configuration `true_batch_001`), and what can be asked for otherwise."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(default=21, ge=1)
+    warm_up_epochs: int = Field(default=3, ge=0)
+    samples: int = Field(default=72_000, ge=1)
+    """An epoch, over all mice."""
+    batch: int = Field(default=32, ge=1)
+    weight_decay: float = Field(default=0.05, ge=0)
+    averaging: float = Field(default=0.999, ge=0, lt=1)
+    """Decay of the moving average of the weights."""
+    cut_mix: float = Field(default=0.5, ge=0, le=1)
+    """Share of samples into which a box of another is cut."""
+    cut_mix_alpha: float = Field(default=1.0, gt=0)
+    held_out_share: float = Field(default=1 / 7, gt=0, lt=1)
+    core_features: tuple[int, ...] = (64, 64, 64, 64, 128, 128, 128, 256, 256)
+    spatial_strides: tuple[int, ...] = (2, 1, 1, 1, 2, 1, 1, 2, 1)
+    expansion_ratio: int = Field(default=7, ge=1)
+    se_reduce_ratio: int = Field(default=32, ge=1)
+    cortex_features: tuple[int, ...] = (1024, 2048, 4096)
+
+    def network(self, neurons: tuple[int, ...]) -> DwiseNeuroConfig:
+        """Sizes of the network."""
+        names = ("core_features", "spatial_strides", "expansion_ratio", "se_reduce_ratio", "cortex_features")
+        return DwiseNeuroConfig(neurons, **{name: getattr(self, name) for name in names})
+
+
+def fit_published(
+    mice: Sequence[MovieMouse], options: EncoderOptions
+) -> tuple[DwiseNeuroEncoder, EncoderReport]:
+    """Train DwiseNeuro on the training tier of some mice.
+
+    Raises
+    ------
+    ConfigError
+        For a setting that does not exist.
+    DataError
+        When there are too few movies, a trial is shorter than a window, or the loss stops being finite.
+    """
+    deadline = Deadline(options.minutes)
+    recipe = checked(PublishedRecipe, options.settings)
+    shortest = (_SIZE - 1) * _STEP + 1
+    clips = [MouseClips(mouse, recipe.held_out_share, options.seed, shortest) for mouse in mice]
+    training = TrainingConfig(
+        epochs=recipe.epochs,
+        learning_rate=_RATE_PER_SAMPLE * recipe.batch,
+        weight_decay=recipe.weight_decay,
+        seed=options.seed,
+        threads=options.threads,
+        schedule="warm-up-cosine",
+        warm_up_share=recipe.warm_up_epochs / recipe.epochs,
+        final_division=_LOWEST,
+        largest_gradient=None,
+    )
+    fix_seeds(training)
+    network = DwiseNeuro(recipe.network(tuple(mouse.neurons for mouse in mice)))
+    initialise(network)
+    network.to(options.device)
+    names = tuple(mouse.name for mouse in mice)
+
+    def loss_of_average(averaged: nn.Module) -> float:
+        return -mean(held_out_correlation(_encoder(averaged, names), clips))
+
+    steps = -(-recipe.samples // recipe.batch)
+    average = MovingAverage(network, recipe.averaging, loss_of_average)
+    loop = Loop(network, lambda model, epoch: _losses(model, clips, recipe, (options.seed, epoch)), steps)
+    state = options.cache / f"published-{digest(mice, recipe.model_dump_json(), options)}"
+    epochs = run(loop, training, average, state, deadline)
+    encoder = _encoder(network.cpu(), names)
+    return encoder, EncoderReport.of(held_out_correlation(encoder, clips), clips, epochs, deadline)
+
+
+def save_published(encoder: DwiseNeuroEncoder, path: Path, provenance: Mapping[str, str]) -> None:
+    """Write the published layout, whole or not at all.
+
+    Raises
+    ------
+    CheckpointError
+        When the file exists or cannot be written.
+    """
+    if path.exists():
+        raise CheckpointError(f"{path}: exists already; give --out another name or move the file away")
+    params = {
+        "nn_module": ("dwiseneuro", asdict(encoder.network.config)),
+        "frame_stack": {"size": encoder.size, "step": encoder.step, "position": "last"},
+        "inputs_processor": (
+            "stack_inputs",
+            {"size": encoder.input_size[::-1], "pad_fill_value": encoder.padding},
+        ),
+        "responses_processor": ("identity", {}),
+    }
+    content = {
+        "model_name": "MouseModel",
+        "params": params,
+        "nn_state_dict": encoder.network.state_dict(),
+        "mice": list(encoder.mice),
+        "provenance": dict(provenance),
+    }
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        torch.save(content, partial)
+        partial.rename(path)
+    except (OSError, RuntimeError) as error:  # torch's own when the disk is full
+        partial.unlink(missing_ok=True)
+        raise CheckpointError(f"{path}: cannot be written: {error}") from error
+
+
+def _encoder(network: nn.Module, names: tuple[str, ...]) -> DwiseNeuroEncoder:
+    return DwiseNeuroEncoder(cast("DwiseNeuro", network).eval(), _SIZE, _STEP, _PLANE, mice=names)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """A window: planes (5, 16, 64, 64) of a mouse, and responses (N, 16), with a partner's weight when cut."""
+
+    mouse: int
+    stretch: Stretch
+    planes: Tensor
+    responses: Tensor
+
+
+def _losses(
+    network: nn.Module, clips: Sequence[MouseClips], recipe: PublishedRecipe, seed: tuple[int, int]
+) -> Iterator[Tensor]:
+    """Losses of an epoch: summed over neurons and frames of a sample, the mean over the batch's samples."""
+    model = cast("DwiseNeuro", network)
+    device = next(model.parameters()).device
+    encoder = DwiseNeuroEncoder(model, _SIZE, _STEP, _PLANE)
+    rng = np.random.default_rng(seed)
+    for start in range(0, recipe.samples, recipe.batch):
+        count = min(recipe.batch, recipe.samples - start)
+        batch = [_draw(encoder, clips, recipe, rng) for _ in range(count)]
+        windows = torch.stack([sample.planes for sample in batch]).to(device).permute(0, 2, 3, 4, 1)
+        with torch.autocast(device.type, enabled=device.type == "cuda"):
+            features = model.features(windows)
+            answers = {
+                mouse: model.readouts[mouse](features[_of(batch, mouse)])
+                for mouse in sorted({sample.mouse for sample in batch})
+            }
+        total = sum(
+            (
+                _poisson(answer, torch.stack([s.responses for s in batch if s.mouse == mouse]).to(device))
+                for mouse, answer in answers.items()
+            ),
+            torch.zeros((), device=device),
+        )
+        yield finite(total / count, [sample.stretch for sample in batch])
+
+
+def _of(batch: Sequence[_Sample], mouse: int) -> list[int]:
+    return [k for k, sample in enumerate(batch) if sample.mouse == mouse]
+
+
+def _poisson(answer: Tensor, recorded: Tensor) -> Tensor:
+    """Poisson loss of answers (B, T, N) to responses (B, N, T), summed over everything, in full precision."""
+    return F.poisson_nll_loss(
+        answer.float().transpose(1, 2), recorded, log_input=False, full=False, reduction="sum"
+    )
+
+
+def _draw(
+    encoder: DwiseNeuroEncoder,
+    clips: Sequence[MouseClips],
+    recipe: PublishedRecipe,
+    rng: np.random.Generator,
+) -> _Sample:
+    """A random window of a random mouse, into which a box of another window may be cut."""
+    mouse = int(rng.integers(len(clips)))
+    sample = _window(encoder, clips, mouse, rng)
+    if rng.random() >= recipe.cut_mix:
+        return sample
+    other = _window(encoder, clips, mouse, rng)
+    rows, columns = _box(rng, recipe.cut_mix_alpha)
+    sample.planes[..., rows, columns] = other.planes[..., rows, columns]
+    share = (rows.stop - rows.start) * (columns.stop - columns.start) / (_PLANE[0] * _PLANE[1])
+    mixed = (1 - share) * sample.responses + share * other.responses
+    return _Sample(mouse, sample.stretch, sample.planes, mixed)
+
+
+def _window(
+    encoder: DwiseNeuroEncoder, clips: Sequence[MouseClips], mouse: int, rng: np.random.Generator
+) -> _Sample:
+    stretch = clips[mouse].draw(rng, encoder.shortest)
+    video, signals, responses = (
+        part[..., :: encoder.step, :, :] if part.dim() == 3 else part[:, :: encoder.step]
+        for part in (stretch.video, stretch.signals, stretch.responses)
+    )
+    device = next(encoder.network.parameters()).device
+    planes = encoder.assemble(video[None].to(device), signals[None, :2], signals[None, 2:])[0].clone()
+    return _Sample(mouse, stretch, planes, responses.clamp(min=0))  # published: negative responses are 0
+
+
+def _box(rng: np.random.Generator, alpha: float) -> tuple[slice, slice]:
+    """A random box whose share of the plane is drawn from a beta distribution, cut at the edges (Yun et al. 2019)."""
+    cut = np.sqrt(1 - rng.beta(alpha, alpha))
+    sides = []
+    for length in _PLANE:
+        half, centre = int(length * cut) // 2, int(rng.integers(length))
+        sides.append(slice(max(0, centre - half), min(length, centre + half)))
+    return sides[0], sides[1]
