@@ -40,7 +40,7 @@ class ResponseParameters:
     # volume rate of the mesoscope, resampled to 30 Hz (Turishcheva 2023: 8 Hz; from memory)
     imaging_hz: float = 8.0
     # sd of noise in dF/F of one sample, median over neurons: the one value that is calibrated, so that a response
-    # correlates with its noise-free self by 0.40 (see docs/simulation.md)
+    # correlates with its noise-free self by 0.39 or so (docs/simulation.md)
     noise_dff: float = 0.13
     noise_log_sd: float = 0.4  # chosen: expression and depth differ
     # mean, sd of log gain for one sd of pupil diameter: visual gain grows with arousal short of running, by a
