@@ -106,7 +106,7 @@ class StandardView:
         return np.where(inside, row * VIEW_PX + column, VIEW_PX * VIEW_PX)
 
 
-def _sparse(index: NDArray[np.int64], shares: NDArray[np.float64], camera_px: int) -> csr_array:
+def _sparse(index: NDArray[np.generic], shares: NDArray[np.generic], camera_px: int) -> csr_array:
     """Samples (samples, pixels) of the camera and their shares as one matrix, (pixels, camera_px)."""
     rows = np.broadcast_to(np.arange(index.shape[1]), index.shape)
     matrix = csr_array(
