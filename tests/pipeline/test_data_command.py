@@ -154,10 +154,13 @@ def test_a_record_that_would_write_elsewhere(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_archive_that_would_write_elsewhere_stays_inside(tmp_path):
-    with serve(Zenodo({"a.zip": zipped({"../evil.txt": b"x"})})) as zenodo:
+def test_an_archive_that_would_write_elsewhere_is_refused(tmp_path):
+    with (
+        serve(Zenodo({"a.zip": zipped({"good.txt": b"x", "../evil.txt": b"x"})})) as zenodo,
+        pytest.raises(DataError, match=r"a\.zip: holds '\.\./evil\.txt', outside its folder"),
+    ):
         fetch(zenodo, tmp_path / "kobe")
-    assert [path.name for path in tmp_path.iterdir()] == ["kobe"]
+    assert [path.name for path in tmp_path.rglob("*")] == ["kobe", "a.zip"]
 
 
 def test_an_archive_that_is_none(tmp_path):
