@@ -15,7 +15,7 @@ from rig.rois import RoiMasks
 NEUROPIL_SHARE = 0.7  # of the surround subtracted: Chen et al. 2013, doi 10.1038/nature12354
 _SURROUND_PX = 350  # pixels of a surround: suite2p's `min_neuropil_pixels`
 _CLEAR_PX = 2  # how far they stay from any cell: suite2p's `inner_neuropil_radius`
-_TILE_PX = 4  # neuropil is smooth: means of small tiles serve for a hundredth of the reading
+_TILE_PX = 4  # neuropil is smooth: means of small tiles serve, at about an eighth of the reading
 
 
 def label_masks(labels: NDArray[np.integer]) -> RoiMasks:
