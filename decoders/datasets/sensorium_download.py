@@ -50,13 +50,20 @@ def _archive(mouse: str, base_url: str) -> RecordFile:
     """Archive of a mouse; its size as the server says, its checksum unknown."""
     url = f"{base_url}/{MICE[mouse]}/raw/master/{mouse}.zip"
     try:
-        answer = requests.head(
-            url, timeout=_TIMEOUT_S, allow_redirects=True, headers={"Accept-Encoding": "identity"}
-        )
-        answer.raise_for_status()
+        size = _size(url, "HEAD") or _size(url, "GET")  # some servers tell it only with the file
     except requests.RequestException as error:
         raise unreachable(url, error) from error
-    size = answer.headers.get("Content-Length", "")
-    if not size.isdigit():
-        raise DataError(f"{url}: the server says no size ({size!r}); valid is a Content-Length")
-    return RecordFile(f"{mouse}.zip", url, int(size), None)
+    if size is None:
+        raise DataError(f"{url}: the server does not say how large it is; valid is a Content-Length")
+    return RecordFile(f"{mouse}.zip", url, size, None)
+
+
+def _size(url: str, method: str) -> int | None:
+    """Size of a file in bytes by the answer's header, without fetching it."""
+    headers = {"Accept-Encoding": "identity"}
+    with requests.request(
+        method, url, timeout=_TIMEOUT_S, allow_redirects=True, headers=headers, stream=True
+    ) as answer:
+        answer.raise_for_status()
+        size = answer.headers.get("Content-Length", "")
+        return int(size) if size.isdigit() else None
