@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from decoders.traces.live import RoiActivity
 from decoders.traces.pickled import read_npy
 from decoders.traces.rois import WeightedMeans
 from decoders.traces.suite2p import read_suite2p
 from rig.errors import DataError
+from rig.messages import Frame, FrameStream
 
 SHAPE = (20, 24)
 
@@ -63,6 +65,24 @@ def test_shared_pixels_are_left_out_unless_asked_for_or_all_there_is(tmp_path):
     folder = write(tmp_path, stat)
     assert read_suite2p(folder).cells.pixel.tolist() == [26, 51, 27]
     assert read_suite2p(folder, overlapping=True).cells.pixel.tolist() == [26, 27, 27, 51, 27]
+
+
+def test_a_live_decoder_takes_weights_surround_reference_and_constants_from_the_folder(tmp_path):
+    reference = np.random.default_rng(0).integers(0, 900, SHAPE)
+    stat = [entry([8, 8], [9, 10], [1.0, 3.0], neuropil_mask=np.array([0, 1]))]
+    config = RoiActivity.Config(
+        decoder="traces",
+        camera="two_photon",
+        rois=str(write(tmp_path, stat, refImg=reference)),
+        signal="fluorescence",
+        max_shift_px=3,
+    )
+    made = RoiActivity("neurons", config)
+    described = made.load(FrameStream("two_photon", *SHAPE, "uint16", 30.0, 0.0))
+    assert (described.provenance["tau_s"], described.provenance["neuropil_share"][:3]) == ("1.25", "0.6")
+    found = made.step(Frame("two_photon", 0, -1, 0, reference.astype(np.uint16)))
+    expected = 0.25 * reference[8, 9] + 0.75 * reference[8, 10] - 0.6 * reference[0, :2].mean()
+    np.testing.assert_allclose(found, [expected], rtol=1e-5)
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 3, 4, 5])
