@@ -108,13 +108,16 @@ def _session(path: Path, labels: Path | None) -> _Session:
         if recording.movies.shape[2:] != _MOVIE_PX:
             raise DataError(f"{path}: its movies are {recording.movies.shape[2:]} px; valid is {_MOVIE_PX}")
         shown = _stream(reader, ("clip", "movie_frame"), path)
-        size = recording.frames.pixels.shape[1:]
-        image = field_labels(labels, config, size, recording.rate_hz, path)
         frame_ns = recording.frames.session_ns
+        responses = _recorded_responses(reader) if labels is None else None
+        if responses is None:
+            size = recording.frames.pixels.shape[1:]
+            image = field_labels(labels, config, size, recording.rate_hz, path)
+            responses = _Samples(frame_ns, _responses(path, recording, image, _decay_s(config)))
         return _Session(
             path=path,
             movies=recording.movies,
-            responses=_Samples(frame_ns, _responses(path, recording, image, _decay_s(config))),
+            responses=responses,
             shown=_columns(shown, ("clip", "movie_frame"), path),
             speed=_speed(_stream(reader, ("running_speed",), path), frame_ns, path),
             pupil=_pupil(reader, path),
@@ -154,6 +157,18 @@ def _decay_s(config: RigConfig) -> float:
     """Decay time of the two-photon camera's indicator; of an unknown one, that of GCaMP6s."""
     indicators = [c.imaging.indicator for c in config.cameras.values() if c.imaging.kind == "two_photon"]
     return next((_DECAY_S[name] for name in indicators if name in _DECAY_S), _DECAY_S["GCaMP6s"])
+
+
+def _recorded_responses(reader: SessionReader) -> _Samples | None:
+    """Spikes that a decoder of traces gave during the session, if there was one and it answered."""
+    decoders = reader.description.config.decoders
+    for stream in reader.description.predictions:
+        if stream.per_roi and getattr(decoders.get(stream.name), "signal", None) == "spikes":
+            table = reader.predictions(stream.name)
+            known = table.answers & np.isfinite(table.values.reshape(len(table.values), -1)).all(axis=1)
+            if known.any():
+                return _Samples(table.frame_session_ns[known], table.values[known])
+    return None
 
 
 def _responses(

@@ -1,13 +1,19 @@
 """Our two-photon sessions as movies and responses: one clock, nothing later than its time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from decoders.datasets.movies import open_movies
+from decoders.traces.live import RoiActivity
+from rig.acquisition.states import FinishReason
 from rig.config import load_config
 from rig.errors import DataError
+from rig.messages import Frame, Prediction, PredictionStream
 from rig.recording.reader import SessionReader
-from rig.simulation.sessions import simulate_session
+from rig.recording.recorder import Recorder
+from rig.simulation.sessions import _World, simulate_session
 from tests.pipeline.rig_command import ROOT
 
 SECONDS, CLIP_FRAMES, NEURONS = 10.5, 60, 20
@@ -81,6 +87,35 @@ def test_responses_do_not_know_what_comes_later(mouse, session, tmp_path):
     np.testing.assert_array_equal(before.responses, mouse.trials[1].load().responses)
     assert before.responses.min() >= 0
     assert (before.responses.std(axis=1) > 0).all()
+
+
+def test_spikes_that_were_recorded_live_are_taken(tmp_path):
+    np.save(tmp_path / "labels.npy", np.arange(1600).reshape(40, 40) % 3)
+    live = RoiActivity.Config(decoder="traces", camera="two_photon", rois=str(tmp_path / "labels.npy"))
+    world = _World(small_rig(), 3.0)
+    described = replace(
+        world.description,
+        config=world.config.model_copy(update={"decoders": {"neurons": live}}),
+        predictions=(PredictionStream("neurons", "two_photon", (2,), "dF/F per frame", "", per_roi=True),),
+    )
+    path, failures = tmp_path / "live.nwb", []
+    recorder = Recorder(path, described, failures.append)
+    for message in world.messages(3.0):
+        recorder.put(message)
+        if isinstance(message, Frame) and message.index >= 2:
+            k, at_ns = message.index, message.session_ns
+            values = np.array([k, np.nan if k == 30 else 2 * k], np.float32)
+            recorder.put(Prediction("neurons", k - 2, 0, k, 0, values, at_ns, *[at_ns + 1] * 4))
+    recorder.finish(FinishReason.COMPLETED, [])
+    assert failures == []
+    (mouse,) = open_movies(path, "sessions")
+    responses = (
+        mouse.trials[0].load().responses
+    )  # the first clip begins with frame 15, and frame 30 was not answered
+    expected = np.where(
+        np.arange(15, 15 + responses.shape[1]) == 30, 29, np.arange(15, 15 + responses.shape[1])
+    )
+    np.testing.assert_array_equal(responses, [expected, 2 * expected])
 
 
 @pytest.mark.parametrize(
