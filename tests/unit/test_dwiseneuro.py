@@ -285,3 +285,13 @@ def test_a_missing_a_truncated_and_another_file_are_refused(network, tmp_path):
 def test_the_live_decoder_comes_without_torch():
     code = "import sys, decoders.reconstruction.live; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("expansion_ratio", "core"), [(6, 3.08), (7, 3.67)])
+def test_the_published_size_has_the_published_number_of_parameters(expansion_ratio, core):
+    new, old = (7863, 7908, 8202, 7939, 8122), (7440, 7928, 8285, 7671, 7495)
+    with torch.device("meta"):
+        network = DwiseNeuro(DwiseNeuroConfig((*new, *old), expansion_ratio=expansion_ratio))
+    parts = (network.core, network.cortex, network.readouts)
+    millions = [sum(value.numel() for value in part.parameters()) / 1e6 for part in parts]
+    assert millions == pytest.approx([core, 5.40, 161.6], abs=0.05)

@@ -23,7 +23,7 @@ from decoders.reconstruction.published_inversion import (
 from rig.errors import DataError
 
 FRAMES = 40
-SHORT = PublishedRecipe(iterations=12)
+SHORT = PublishedRecipe(iterations=12, windows_at_once=8)
 
 
 @dataclass(frozen=True)
