@@ -141,11 +141,11 @@ def encoder(
     A tenth of the movies (a seventh for the published preset) is held out by identity, and scored. Broken off, the
     same command goes on where it was (folder OUT.cache).
     """
+    refuse_existing(out)
     from decoders.datasets.movies import open_movies
     from decoders.reconstruction.encoder_training import EncoderOptions
     from decoders.reconstruction.train import train_encoder
 
-    refuse_existing(out)
     cache = out.with_name(out.name + ".cache")
     options = EncoderOptions(cache, seed, minutes, device, threads, settings(given or []))
     mice = open_movies(data, layout)
@@ -170,14 +170,15 @@ def mask(
 ) -> None:
     """Learn where on the screen a mouse's neurons look, from its training trials, as published."""
     from decoders.datasets.movies import TRAIN, open_movies
-    from decoders.reconstruction import load_encoder
-    from decoders.reconstruction.mask import EVALUATION_THRESHOLD, UPDATE_THRESHOLD, save_mask, train_mask
 
     refuse_existing(out)
-    model = load_encoder(path)
     mice = {mouse.name: mouse for mouse in open_movies(data, layout)}
     if name not in mice:
         raise DataError(f"{data}: no mouse {name!r}; valid: {', '.join(mice)}")
+    from decoders.reconstruction import load_encoder
+    from decoders.reconstruction.mask import EVALUATION_THRESHOLD, UPDATE_THRESHOLD, save_mask, train_mask
+
+    model = load_encoder(path)
     found = train_mask(
         model, _mouse_index(model, mice[name], path), mice[name].of_tier(TRAIN), steps=steps, seed=seed
     )
@@ -196,7 +197,9 @@ def _mouse_index(model: "Encoder", mouse: "MovieMouse", path: Path) -> int:
     if not any(model.mice) and len(alike) == 1:
         return alike[0]
     if not found:
-        knows = ", ".join(f"{name or 'a mouse'} ({n})" for name, n in zip(model.mice, model.neurons, strict=True))
+        knows = ", ".join(
+            f"{name or 'a mouse'} ({n})" for name, n in zip(model.mice, model.neurons, strict=True)
+        )
         raise CheckpointError(
             f"{path}: does not know mouse {mouse.name!r} with {mouse.neurons} neurons; it knows {knows}"
         )
