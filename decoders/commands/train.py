@@ -114,6 +114,10 @@ def _score(predictor: "Predictor", recording: "BehaviorRecording") -> dict[str, 
 
 
 MovieData = Annotated[Path, typer.Option("--data", help="Folder of mice, or one mouse's folder or file.")]
+Labels = Annotated[
+    Path | None,
+    typer.Option(help="ROI label image (.npy); needless for the simulated microscope, which knows its own."),
+]
 MovieLayout = Annotated[Literal["sensorium", "sessions"], typer.Option(help="How the data are laid out.")]
 
 
@@ -134,6 +138,7 @@ def encoder(
     ] = None,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the network is trained.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    labels: Labels = None,
     as_json: Json = False,
 ) -> None:
     """Train an encoding model, from movies and behaviour to responses, on every mouse in the data.
@@ -148,7 +153,7 @@ def encoder(
 
     cache = out.with_name(out.name + ".cache")
     options = EncoderOptions(cache, seed, minutes, device, threads, settings(given or []))
-    mice = open_movies(data, layout)
+    mice = open_movies(data, layout, labels)
     kinds = ["simulated" if (mouse.path / "truth").is_dir() else layout for mouse in mice]
     limit = f" --minutes {minutes:g}" if minutes else ""
     came_from = provenance(f"rig train encoder --preset {preset} --seed {seed}{limit}", kinds)
@@ -166,13 +171,14 @@ def mask(
     out: Annotated[Path, typer.Option("--out", help="Mask to write (.npy); never overwritten.")],
     steps: Annotated[int, typer.Option(min=1, help="Steps of the published recipe: 1000.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the trials drawn.")] = 0,
+    labels: Labels = None,
     as_json: Json = False,
 ) -> None:
     """Learn where on the screen a mouse's neurons look, from its training trials, as published."""
     from decoders.datasets.movies import TRAIN, open_movies
 
     refuse_existing(out)
-    mice = {mouse.name: mouse for mouse in open_movies(data, layout)}
+    mice = {mouse.name: mouse for mouse in open_movies(data, layout, labels)}
     if name not in mice:
         raise DataError(f"{data}: no mouse {name!r}; valid: {', '.join(mice)}")
     from decoders.reconstruction import load_encoder
@@ -210,12 +216,7 @@ def _mouse_index(model: "Encoder", mouse: "MovieMouse", path: Path) -> int:
 def reconstruction(
     data: Data,
     out: Out,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            help="ROI label image (.npy); needless for the simulated microscope, which knows its own."
-        ),
-    ] = None,
+    labels: Labels = None,
     as_json: Json = False,
 ) -> None:
     """Train the linear movie reconstruction on two-photon sessions of one field; every fifth clip is held out."""

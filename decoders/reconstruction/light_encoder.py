@@ -198,8 +198,13 @@ class Readout(nn.Module):
         state = torch.tanh(self.state(signals))
         gain = torch.exp(_MOST_LOG_GAIN * torch.tanh(state @ self.gain.T / _MOST_LOG_GAIN))
         rate = F.softplus(gain * drive + state @ self.shift.T) * self.log_scale.exp()
-        padded = F.pad(rate.transpose(1, 2), (self.smear.numel() - 1, 0), mode="replicate")
+        padded = _held_before(rate.transpose(1, 2), self.smear.numel() - 1)
         return padded.unfold(2, self.smear.numel(), 1) @ self.smear.softmax(0)
+
+
+def _held_before(signals: Tensor, frames: int) -> Tensor:
+    """Put frames equal to the first before (..., T); torch's own padding is not repeatable on a GPU."""
+    return torch.cat([signals[..., :1].expand(*signals.shape[:-1], frames), signals], -1)
 
 
 class LightNetwork(nn.Module):
@@ -231,8 +236,7 @@ class LightNetwork(nn.Module):
             length = min(signals.shape[2], math.ceil(4 * constant_s * self.config.rate_hz))
             kernel = decay ** torch.arange(length - 1, -1, -1, device=signals.device, dtype=signals.dtype)
             kernel = (kernel / kernel.sum()).expand(_SIGNALS, 1, -1)
-            padded = F.pad(parts[0], (length - 1, 0), mode="replicate")
-            parts.append(F.conv1d(padded, kernel, groups=_SIGNALS))
+            parts.append(F.conv1d(_held_before(parts[0], length - 1), kernel, groups=_SIGNALS))
         return torch.cat(parts, 1).transpose(1, 2)
 
     def forward(self, video: Tensor, signals: Tensor, mouse: int) -> Tensor:
