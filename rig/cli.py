@@ -362,6 +362,10 @@ def main() -> None:
 def _mount_commands() -> None:
     for name in registry.names(registry.COMMANDS):
         try:
-            app.add_typer(registry.load(registry.COMMANDS, name), name=name)
+            mounted = registry.load(registry.COMMANDS, name)
+            if isinstance(mounted, typer.Typer):
+                app.add_typer(mounted, name=name)
+            else:
+                app.command(name)(mounted)
         except ConfigError as error:  # somebody's broken package must not take the other commands away
             logging.getLogger(__name__).warning("left out: %s", error)

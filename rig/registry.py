@@ -1,8 +1,9 @@
 """What is installed: drivers, decoders, commands and child processes, found through Python entry points.
 
 Groups: ``rig.drivers`` (tag to a driver class), ``rig.decoders`` (tag to a `LiveDecoder` class), ``rig.commands``
-(name to a typer app), ``rig.children`` (name to the module the engine starts as a process of its own). Our own
-register the same way as anybody else's, so the layers below never import those above.
+(name to a typer app, or to a function that is one command), ``rig.children`` (name to the module the
+engine starts as a process of its own). Our own register the same way as anybody else's, so the layers below never
+import those above.
 """
 
 from functools import cache

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from decoders.behavior.explain import Model
-from decoders.behavior.folder import REPORT, REQUEST
+from decoders.behavior.folder import REPORT
 from decoders.behavior.live import KIND as _CAUSAL
 from decoders.behavior.predictor import Predictor
 from decoders.checkpoint import read_checkpoint
+from decoders.result_folder import REQUEST
 from rig.errors import CheckpointError
 
 if TYPE_CHECKING:

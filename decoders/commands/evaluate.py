@@ -154,10 +154,11 @@ def _evaluate(
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     from decoders.behavior.evaluate import evaluate as evaluate_all
-    from decoders.behavior.folder import claim, describe
+    from decoders.behavior.folder import describe
     from decoders.behavior.runs import variants
     from decoders.behavior.schemes import check_recordings, folds
     from decoders.behavior.scoring import summary
+    from decoders.result_folder import claim
 
     check_recordings(recordings)
     count = len(folds(recordings, request.scheme, request.model, request.blocks)) * len(variants(request))
@@ -240,8 +241,9 @@ def _provenance(evaluation: "Evaluation") -> dict[str, str]:
 def _write(out: Path | None, content: dict[str, Any], evaluation: "Evaluation") -> None:
     if out is None:
         return
-    from decoders.behavior.folder import PAGE, PREDICTIONS, REPORT, write_json, write_predictions
+    from decoders.behavior.folder import PAGE, PREDICTIONS, REPORT, write_predictions
     from decoders.behavior.report import write_page
+    from decoders.result_folder import write_json
 
     write_json(content, out / REPORT)
     write_predictions(evaluation, out / PREDICTIONS)

@@ -1,0 +1,5 @@
+"""`rig reconstruct`. Light to import."""
+
+
+def reconstruct() -> None:
+    """Reconstruct movies."""
