@@ -12,7 +12,6 @@ from decoders.datasets.movies import MovieMouse, MovieTrial, Trial, split_by_cli
 from rig.errors import DataError
 
 _FAINT = 0.01  # of the mean standard deviation: a fainter neuron is divided by this (neuralpredictors)
-_KEPT_BYTES = 1 << 30  # of trials in memory; the others are read anew
 NOT_SCORED_FRAMES = 50  # at the start of every trial, as the Sensorium 2023 competition
 
 
@@ -46,6 +45,8 @@ class MouseClips:
         Of the training tier's movies, by identity.
     shortest
         Frames that a training trial must have.
+    kept_gb
+        Of trials in memory; the others are read anew whenever they are drawn.
 
     Raises
     ------
@@ -53,12 +54,14 @@ class MouseClips:
         When there are too few movies.
     """
 
-    def __init__(self, mouse: MovieMouse, held_out_share: float, seed: int, shortest: int) -> None:
+    def __init__(
+        self, mouse: MovieMouse, held_out_share: float, seed: int, shortest: int, kept_gb: float = 1.0
+    ) -> None:
         self.mouse = mouse
         self.training, self.held_out = split_by_clip(mouse, held_out_share, seed)
         self._shortest = shortest
         self._kept: dict[str, Trial] = {}
-        self._kept_bytes = 0
+        self._free_bytes = kept_gb * 1e9
 
     @property
     def response_std(self) -> NDArray[np.float32]:
@@ -97,9 +100,9 @@ class MouseClips:
                 f" {self._shortest} or more"
             )
         size = sum(a.nbytes for a in (data.video, data.responses, data.behavior, data.pupil_center))
-        if self._kept_bytes + size <= _KEPT_BYTES:
+        if size <= self._free_bytes:
             self._kept[trial.name] = data
-            self._kept_bytes += size
+            self._free_bytes -= size
         return data
 
 

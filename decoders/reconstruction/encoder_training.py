@@ -21,7 +21,7 @@ from decoders.reconstruction.averaging import MovingAverage
 from decoders.reconstruction.encoder import Encoder
 from decoders.reconstruction.encoder_clips import NOT_SCORED_FRAMES, MouseClips, Stretch, correlation
 from decoders.training import TrainingConfig, train
-from rig.errors import CheckpointError, DataError
+from rig.errors import CheckpointError, ConfigError, DataError
 
 _TIMED_STEPS = 3
 _LAST_STEP = 0.93  # of the time given: the rest is for what is measured afterwards
@@ -164,6 +164,12 @@ def digest(mice: Sequence[MovieMouse], recipe: str, options: EncoderOptions) -> 
     data = [f"{mouse.path.resolve()} {mouse.neurons} {len(mouse.trials)}" for mouse in mice]
     text = " ".join([*data, recipe, str(options.seed), options.device])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check_device(device: str) -> None:
+    """Raise `ConfigError` when a GPU is asked for and none found."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device 'cuda' asked for and none found; valid here is 'cpu'")
 
 
 def finite(loss: Tensor, stretches: Sequence[Stretch]) -> Tensor:

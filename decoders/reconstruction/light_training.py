@@ -19,6 +19,7 @@ from decoders.reconstruction.encoder_training import (
     EncoderOptions,
     EncoderReport,
     Loop,
+    check_device,
     digest,
     finite,
     held_out_correlation,
@@ -45,6 +46,8 @@ class LightRecipe(BaseModel):
     """Of each stretch, beside those that it takes to know the past."""
     averaging: float = Field(default=0.98, ge=0, lt=1)
     """Decay of the moving average of the weights."""
+    kept_gb: float = Field(default=4.0, ge=0)
+    """Of trials in memory, all mice together; the others are read from the disk whenever they are drawn."""
     held_out_share: float = Field(default=0.1, gt=0, lt=1)
     stride_px: int = Field(default=3, ge=1)
     taps: int = Field(default=12, ge=4)
@@ -58,15 +61,17 @@ def fit_light(mice: Sequence[MovieMouse], options: EncoderOptions) -> tuple[Ligh
     Raises
     ------
     ConfigError
-        For a setting that does not exist.
+        For a setting that does not exist, or a GPU that is not there.
     DataError
         When there are too few movies, a trial is shorter than a stretch, or the loss stops being finite.
     """
+    check_device(options.device)
     deadline = Deadline(options.minutes)
     recipe = checked(LightRecipe, options.settings)
     config = _config(mice, recipe)
     shortest = config.memory + recipe.frames
-    clips = [MouseClips(mouse, recipe.held_out_share, options.seed, shortest) for mouse in mice]
+    kept_gb = recipe.kept_gb / len(mice)
+    clips = [MouseClips(mouse, recipe.held_out_share, options.seed, shortest, kept_gb) for mouse in mice]
     training = TrainingConfig(
         recipe.epochs, recipe.learning_rate, recipe.weight_decay, options.seed, options.threads
     )

@@ -28,6 +28,7 @@ from decoders.reconstruction.encoder_training import (
     EncoderOptions,
     EncoderReport,
     Loop,
+    check_device,
     digest,
     finite,
     held_out_correlation,
@@ -59,6 +60,8 @@ class PublishedRecipe(BaseModel):
     cut_mix: float = Field(default=0.5, ge=0, le=1)
     """Share of samples into which a box of another is cut."""
     cut_mix_alpha: float = Field(default=1.0, gt=0)
+    kept_gb: float = Field(default=4.0, ge=0)
+    """Of trials in memory, all mice together; the others are read from the disk whenever they are drawn."""
     held_out_share: float = Field(default=1 / 7, gt=0, lt=1)
     core_features: tuple[int, ...] = (64, 64, 64, 64, 128, 128, 128, 256, 256)
     spatial_strides: tuple[int, ...] = (2, 1, 1, 1, 2, 1, 1, 2, 1)
@@ -80,14 +83,16 @@ def fit_published(
     Raises
     ------
     ConfigError
-        For a setting that does not exist.
+        For a setting that does not exist, or a GPU that is not there.
     DataError
         When there are too few movies, a trial is shorter than a window, or the loss stops being finite.
     """
+    check_device(options.device)
     deadline = Deadline(options.minutes)
     recipe = checked(PublishedRecipe, options.settings)
     shortest = (_SIZE - 1) * _STEP + 1
-    clips = [MouseClips(mouse, recipe.held_out_share, options.seed, shortest) for mouse in mice]
+    kept_gb = recipe.kept_gb / len(mice)
+    clips = [MouseClips(mouse, recipe.held_out_share, options.seed, shortest, kept_gb) for mouse in mice]
     training = TrainingConfig(
         epochs=recipe.epochs,
         learning_rate=_RATE_PER_SAMPLE * recipe.batch,

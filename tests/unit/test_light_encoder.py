@@ -208,6 +208,21 @@ def test_what_cannot_be_trained_is_said(few, tmp_path, changes, error, says):
         fit_light(few, options(tmp_path, **changes))
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("preset", ["light", "published"])
+def test_a_gpu_that_is_not_there(few, tmp_path, preset):
+    with pytest.raises(ConfigError, match="valid here is 'cpu'"):
+        train_encoder(few, preset, EncoderOptions(tmp_path, device="cuda"), tmp_path / "x", {})
+
+
+def test_trials_that_memory_has_no_room_for_are_read_anew(few):
+    kept, anew = (MouseClips(few[0], 0.2, 0, 60, gb) for gb in (1.0, 0.0))
+    draws = [clips.draw(np.random.default_rng(3), 70) for clips in (kept, anew, anew)]
+    for stretch in draws[1:]:
+        torch.testing.assert_close(stretch.video, draws[0].video)
+    assert draws[0].responses.shape == (4, 70)
+
+
 def test_weights_that_do_not_fit_are_refused(encoder, tmp_path):
     checkpoint = encoder.checkpoint({})
     wrong = dict(checkpoint.arrays)
