@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from decoders.training import TrainingConfig, train
 from rig.errors import CheckpointError, ConfigError, DataError
 
 _TIMED_STEPS = 3
-_LAST_STEP = 0.93  # of the time given: the rest is for what is measured afterwards
+_LAST_STEP = 0.88  # of the time given: the rest is for what is measured afterwards
 _PLANNED = 0.9  # of the time until the last step: other programs may come to need the processor
 _BESIDE = 1.2  # an epoch takes this much longer than its losses and gradients: the steps, the validation
 
@@ -89,12 +89,22 @@ class Deadline:
         """Since it was made."""
         return time.monotonic() - self._start
 
-    def epochs(self, most: int, loop: "Loop") -> int:
-        """How many epochs fit, from 1 to `most`."""
+    def plan(self, most: int, loop: "Loop") -> "Plan":
+        """As many steps as fit, in as few epochs as hold them; `most` epochs of the whole length without an end."""
         if math.isinf(self._end):
-            return most
-        epoch_s = _BESIDE * _step_s(loop) * loop.steps
-        return max(1, min(most, int(_PLANNED * (self._end - time.monotonic()) / epoch_s)))
+            return Plan(most, loop.steps)
+        step_s = _BESIDE * _step_s(loop)
+        steps = int(_PLANNED * (self._end - time.monotonic()) / step_s)
+        epochs = max(1, min(most, math.ceil(steps / loop.steps)))
+        return Plan(epochs, max(1, min(loop.steps, steps // epochs)))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many epochs there are, and how many steps each has."""
+
+    epochs: int
+    steps: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,32 +132,31 @@ def run(loop: Loop, config: TrainingConfig, average: MovingAverage, state: Path,
         When these files are unreadable.
     """
     state.parent.mkdir(parents=True, exist_ok=True)
-    plan, resume = state.with_suffix(".json"), state.with_suffix(".resume")
-    if not plan.exists():
-        epochs = deadline.epochs(config.epochs, loop)
-        plan.write_text(json.dumps({"epochs": epochs}), encoding="utf-8")
-    config = replace(config, epochs=_planned(plan))
+    file, resume = state.with_suffix(".json"), state.with_suffix(".resume")
+    if not file.exists():
+        file.write_text(json.dumps(asdict(deadline.plan(config.epochs, loop))), encoding="utf-8")
+    plan = _planned(file)
 
     def losses(epoch: int) -> Iterator[Tensor]:
         if deadline.passed and average.losses:
             return
-        for loss in loop.losses(loop.network, epoch):
+        for loss in islice(loop.losses(loop.network, epoch), plan.steps):
             yield loss
             average.update(loop.network)  # the next loss is asked for, so the step is made
             if deadline.passed:
                 return
 
-    train(loop.network, losses, loop.steps, config, resume, average)
-    plan.unlink()
-    return config.epochs
+    train(loop.network, losses, plan.steps, replace(config, epochs=plan.epochs), resume, average)
+    file.unlink()
+    return plan.epochs
 
 
-def _planned(plan: Path) -> int:
-    """How many epochs a training was planned to have when it was begun."""
+def _planned(file: Path) -> Plan:
+    """What a training was planned to be when it was begun."""
     try:
-        return int(json.loads(plan.read_text(encoding="utf-8"))["epochs"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{plan}: cannot be resumed from; delete it to start anew") from error
+        return Plan(**json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{file}: cannot be resumed from; delete it to start anew") from error
 
 
 def _step_s(loop: Loop) -> float:

@@ -1,5 +1,6 @@
 """The light encoder: causal, differentiable, trained on a phantom, saved and read."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -174,20 +175,33 @@ def test_a_training_that_was_broken_off_ends_the_same(few, tmp_path, monkeypatch
     torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=0)
 
 
-def test_no_step_is_begun_when_the_time_is_over(tmp_path):
-    network = torch.nn.Linear(2, 1)
-    made = []
+def counted(seconds):
+    """A loop whose steps are counted and take so long."""
+    network, made = torch.nn.Linear(2, 1), []
 
     def losses(model, epoch):
         for step in range(5):
+            time.sleep(seconds)
             made.append((epoch, step))
             yield model(torch.ones(1, 2)).square().sum()
 
-    deadline = Deadline(0.001)
-    average = MovingAverage(network, 0.9, lambda _: 0.0)
-    epochs = run(Loop(network, losses, 5), TrainingConfig(50, threads=1), average, tmp_path / "x", deadline)
-    assert epochs <= 50
+    return Loop(network, losses, 5), MovingAverage(network, 0.9, lambda _: 0.0), made
+
+
+def test_the_schedule_is_scaled_to_the_time_and_no_step_is_begun_after_it(tmp_path):
+    loop, average, made = counted(0.02)
+    deadline = Deadline(0.02)  # 1.2 s
+    epochs = run(loop, TrainingConfig(1000, threads=1), average, tmp_path / "x", deadline)
+    assert 1 <= epochs < 20
+    assert epochs == made[-1][0] + 1 or deadline.passed
+    assert len(made) <= 60
     assert not list(tmp_path.iterdir())
+
+
+def test_without_a_limit_every_step_is_made(tmp_path):
+    loop, average, made = counted(0.0)
+    assert run(loop, TrainingConfig(3, threads=1), average, tmp_path / "x", Deadline(None)) == 3
+    assert made == [(epoch, step) for epoch in range(3) for step in range(5)]
 
 
 def test_a_loss_that_is_not_finite_names_the_trial(few, tmp_path):
