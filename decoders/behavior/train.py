@@ -37,7 +37,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: int = Field(default=14, ge=1)
+    epochs: int = Field(default=28, ge=1)
     learning_rate: float = Field(default=1.5e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     channels: tuple[int, ...] = (24, 48)
@@ -47,7 +47,7 @@ class Recipe(BaseModel):
     memory: Literal["carried", "windowed"] = "carried"
     window_s: float = Field(default=1.0, gt=0)
     """What a windowed memory joins."""
-    mean_s: float = Field(default=20.0, gt=0)
+    mean_s: float = Field(default=10.0, gt=0)
     """Time constant of the running mean: the light drifts slowly, and the memory outlasts it."""
     std_s: float = Field(default=60.0, gt=0)
     common_mode: bool = False
