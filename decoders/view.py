@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from decoders.normalise import bin_area, bin_factor
 
 if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
     from decoders.atlas import Placement
 
 FIELD_MM = 11.0
@@ -106,8 +107,10 @@ class StandardView:
         return np.where(inside, row * VIEW_PX + column, VIEW_PX * VIEW_PX)
 
 
-def _sparse(index: NDArray[np.generic], shares: NDArray[np.generic], camera_px: int) -> csr_array:
+def _sparse(index: NDArray[np.generic], shares: NDArray[np.generic], camera_px: int) -> "csr_array":
     """Samples (samples, pixels) of the camera and their shares as one matrix, (pixels, camera_px)."""
+    from scipy.sparse import csr_array  # here: a third of a second
+
     rows = np.broadcast_to(np.arange(index.shape[1]), index.shape)
     matrix = csr_array(
         (shares.ravel(), (rows.ravel(), index.ravel())), (index.shape[1], camera_px), dtype=np.float32
