@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decoders.reconstruction.encoder import Encoder
+from decoders.reconstruction.fast_inversion import invert_fast
 from decoders.reconstruction.problem import InversionOptions, InversionProblem
 from decoders.reconstruction.published_inversion import invert_published
 from rig.errors import DataError
 
 Recipe = Callable[[Sequence[Encoder], InversionProblem, InversionOptions], NDArray[np.float32]]
 
-RECIPES: dict[str, Recipe] = {"published": invert_published}
+RECIPES: dict[str, Recipe] = {"fast": invert_fast, "published": invert_published}
 
 
 def invert(

@@ -73,7 +73,7 @@ class InversionState:
         """
         if not self.path.exists():
             return 0
-        kept = self._read(tuple(movie.shape), probe.shape)
+        kept = self._read(tuple(movie.shape), tuple(moment.shape), probe.shape)
         if np.abs(kept["probe"] - probe).max() > _SAME * np.abs(probe).max():
             raise DataError(f"{self.path}: a reconstruction by another encoder; delete it to start anew")
         movie.copy_(torch.from_numpy(kept["movie"]))
@@ -84,8 +84,10 @@ class InversionState:
         """Forget the state of a finished reconstruction."""
         self.path.unlink(missing_ok=True)
 
-    def _read(self, movie: tuple[int, ...], probe: tuple[int, ...]) -> dict[str, NDArray[np.float32]]:
-        shapes = {"movie": movie, "moment": movie, "probe": probe, "iteration": ()}
+    def _read(
+        self, movie: tuple[int, ...], moment: tuple[int, ...], probe: tuple[int, ...]
+    ) -> dict[str, NDArray[np.float32]]:
+        shapes = {"movie": movie, "moment": moment, "probe": probe, "iteration": ()}
         try:
             with self.path.open("rb") as file, NpzFile(file, allow_pickle=False) as archive:
                 kept = {name: archive[name] for name in shapes}
