@@ -15,10 +15,11 @@ from decoders.behavior.metrics import Answers, pooled, roc_curve
 from decoders.behavior.onsets import MOST_PER_MIN
 
 Json = Mapping[str, Any]
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _LINES = ("-", "--", "-.", ":")
-_GREY = "#8c8c8c"
+GREY = "#8c8c8c"
+STYLE: Any = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
 _RUNNING = "#f3d9a4"
 _EXAMPLE_S = 90.0
 _MOST_SHOWN_PER_MIN = 10.0  # false alarms; nobody would close a loop with more
@@ -28,7 +29,7 @@ def draw(evaluation: Evaluation, report: Json) -> dict[str, Figure]:
     """Every plot that the evaluation has data for, by its title."""
     model = evaluation.request.model
     runs = _first_runs(evaluation.runs[model])
-    with rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
+    with rc_context(STYLE):
         found = {
             "Area under the ROC curve by mouse": _models(report, model, "auc"),
             "Accuracy at a probability of 0.5 by mouse": _models(report, model, "accuracy"),
@@ -64,12 +65,12 @@ def _models(report: Json, model: str, figure: str) -> Figure:
     for at, mouse in enumerate(mice):
         low_high = report["mice"][mouse]["intervals"].get(figure)
         if low_high and None not in low_high:
-            axes.plot([at + spread[0]] * 2, low_high, color=_COLOURS[0], linewidth=1.5)
+            axes.plot([at + spread[0]] * 2, low_high, color=COLOURS[0], linewidth=1.5)
         null = report["mice"][mouse]["null"].get("range")
         if figure == "auc" and null:
-            axes.fill_between([at - 0.4, at + 0.4], *null, color=_GREY, alpha=0.25, linewidth=0)
+            axes.fill_between([at - 0.4, at + 0.4], *null, color=GREY, alpha=0.25, linewidth=0)
     if figure == "auc":
-        axes.axhline(0.5, color=_GREY, linewidth=1)
+        axes.axhline(0.5, color=GREY, linewidth=1)
     axes.set_xticks(
         range(len(mice)), mice, rotation=20 if len(mice) > 3 else 0, ha="right" if len(mice) > 3 else "center"
     )
@@ -81,7 +82,7 @@ def _models(report: Json, model: str, figure: str) -> Figure:
 
 def _roc(runs: Sequence[Run]) -> Figure:
     drawn, axes = _axes(4.2, 4.0)
-    axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1)
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1)
     for run, look in zip(runs, _line_looks(len(runs)), strict=True):
         probability, running, _ = pooled(run.answers)
         if running.any() and not running.all():
@@ -97,7 +98,7 @@ def _roc(runs: Sequence[Run]) -> Figure:
 
 def _reliability(mice: Json) -> Figure:
     drawn, axes = _axes(4.2, 4.0)
-    axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1)
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1)
     for (mouse, told), look in zip(mice.items(), _line_looks(len(mice)), strict=True):
         probability, ran = (_numbers(told["calibration"][key]) for key in ("probability", "run_fraction"))
         there = np.isfinite(probability)
@@ -117,7 +118,7 @@ def _trade_off(mice: Json) -> Figure:
         axes.plot(_numbers(curve["false_alarms_per_min"]), _numbers(curve["median_ms"]), **look, label=mouse)
         at = _numbers([chosen["false_alarms_per_min"]]), _numbers([chosen["median_ms"]])
         axes.plot(*at, "o", color=look["color"], markersize=9, markeredgecolor="black")
-    axes.axvline(MOST_PER_MIN, color=_GREY, linewidth=1)
+    axes.axvline(MOST_PER_MIN, color=GREY, linewidth=1)
     axes.set_xlim(0, _MOST_SHOWN_PER_MIN)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("false alarms per minute of rest")
@@ -161,9 +162,9 @@ def _example(runs: Sequence[Run]) -> Figure | None:
     drawn, axes = _axes(11.0, 2.4)
     shade: dict[str, Any] = {"color": _RUNNING, "linewidth": 0, "step": "mid", "label": "truly running"}
     axes.fill_between(seconds, 0, answers.running[frames], **shade)
-    axes.plot(seconds, answers.probability[frames], color=_COLOURS[0], linewidth=1.2, label="probability")
+    axes.plot(seconds, answers.probability[frames], color=COLOURS[0], linewidth=1.2, label="probability")
     axes.plot(
-        seconds, answers.threshold[frames], color=_COLOURS[1], linewidth=1, linestyle="--", label="threshold"
+        seconds, answers.threshold[frames], color=COLOURS[1], linewidth=1, linestyle="--", label="threshold"
     )
     axes.set_xlabel(f"time in session {answers.session} of mouse {answers.mouse}, s")
     axes.set_ylabel("probability\nof running")
@@ -190,15 +191,15 @@ def _axes(width_in: float, height_in: float) -> tuple[Figure, Axes]:
 
 
 def _looks(count: int) -> list[tuple[str, str]]:
-    return list(islice(zip(cycle(_COLOURS), cycle(_MARKERS), strict=False), count))
+    return list(islice(zip(cycle(COLOURS), cycle(MARKERS), strict=False), count))
 
 
 def _line_looks(count: int) -> list[dict[str, Any]]:
     """Colours first, then dashes: mice beyond the number of colours."""
     return [
         {
-            "color": _COLOURS[k % len(_COLOURS)],
-            "linestyle": _LINES[k // len(_COLOURS) % len(_LINES)],
+            "color": COLOURS[k % len(COLOURS)],
+            "linestyle": _LINES[k // len(COLOURS) % len(_LINES)],
             "linewidth": 1.8,
         }
         for k in range(count)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from decoders.commands.evaluate_reconstruction import reconstruction
 from decoders.commands.options import (
     Data,
     Json,
@@ -45,6 +46,9 @@ evaluate = typer.Typer(
 @evaluate.callback()
 def _group() -> None:
     """Score decoders on recordings they were not trained on."""
+
+
+evaluate.command()(reconstruction)
 
 
 @evaluate.command()

@@ -1,0 +1,147 @@
+"""What the commands about movies share: options, opening encoders and data, the folder of finished movies."""
+
+import hashlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from rig.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from decoders.reconstruction.encoder import Encoder
+    from decoders.reconstruction.scored_clips import ScoredMouse
+
+Encoders = Annotated[
+    list[Path] | None,
+    typer.Option("--encoder", help="Encoder; further ones of an ensemble follow, or repeat it."),
+]
+MoreEncoders = Annotated[
+    list[Path] | None, typer.Argument(metavar="[FILE]...", help="Further encoders.", show_default=False)
+]
+MovieData = Annotated[Path, typer.Option("--data", help="Folder of mice, or one mouse's folder or file.")]
+MovieLayout = Annotated[Literal["sensorium", "sessions"], typer.Option(help="How the data are laid out.")]
+Labels = Annotated[
+    Path | None, typer.Option(help="Layout sessions: label image of the neurons (.npy), if not simulated.")
+]
+RecipeName = Annotated[str | None, typer.Option("--recipe", help="fast (default) or published.")]
+Iterations = Annotated[int | None, typer.Option(min=1, help="As many as the recipe has without it.")]
+MaskPath = Annotated[
+    Path | None, typer.Option("--mask", help="Transparency mask (.npy), or folder with MOUSE.npy each.")
+]
+Smoothing = Annotated[
+    float, typer.Option(min=0, help="Final Gaussian blur, frames and pixels (published: 0.5).")
+]
+Clips = Annotated[int | None, typer.Option(min=1, help="At most so many movies of each mouse.")]
+Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the encoders compute.")]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Encoders with their files, and the mice that they know with their masks."""
+
+    paths: tuple[Path, ...]
+    encoders: "tuple[Encoder, ...]"
+    mice: "tuple[ScoredMouse, ...]"
+    recipe: str
+    origins: tuple[str, ...]
+
+    def described(self, data: Path, iterations: int | None) -> dict[str, Any]:
+        """What a reconstructed movie depends on, as JSON."""
+        return {
+            "encoders": [_digest(path) for path in self.paths],
+            "recipe": self.recipe,
+            "iterations": iterations,
+            "data": str(data.resolve()),
+            "mice": {one.mouse.name: one.mouse.neurons for one in self.mice},
+            "masks": {
+                one.mouse.name: None if one.mask is None else hashlib.sha256(one.mask.tobytes()).hexdigest()
+                for one in self.mice
+            },
+        }
+
+
+def opened(
+    given: Sequence[Path] | None,
+    more: Sequence[Path] | None,
+    data: Path,
+    layout: Literal["sensorium", "sessions"],
+    *,
+    labels: Path | None,
+    recipe: str | None,
+    mask: Path | None,
+    device: str,
+    threads: int,
+) -> Opened:
+    """Open everything that a reconstruction needs.
+
+    Raises
+    ------
+    ConfigError
+        Without an encoder, with one given twice, or on a device that is not there.
+    CheckpointError
+        When a file is no encoder, or encoder and data disagree in mice or neurons.
+    DataError
+        When the data or the mask cannot be used.
+    """
+    paths = (*(given or ()), *(more or ()))
+    _check(paths)
+    import torch
+
+    from decoders.datasets.movies import open_movies
+    from decoders.reconstruction.encoder import load_encoder
+    from decoders.reconstruction.inversion import RECIPES
+    from decoders.reconstruction.scored_clips import scored_mice
+
+    if recipe is not None and recipe not in RECIPES:
+        raise ConfigError(f"--recipe {recipe}: unknown; valid: {', '.join(RECIPES)}")
+    torch.set_num_threads(threads)
+    encoders = tuple(_on(load_encoder(path), path, device) for path in paths)
+    mice = open_movies(data, layout, labels)
+    kinds = tuple("simulated" if (mouse.path / "truth").is_dir() else layout for mouse in mice)
+    chosen = recipe or ("fast" if "fast" in RECIPES else "published")
+    return Opened(paths, encoders, tuple(scored_mice(mice, encoders, paths, mask)), chosen, kinds)
+
+
+@contextmanager
+def results(out: Path | None, described: dict[str, Any], what: str) -> Iterator[Path]:
+    """Folder of finished movies, claimed by this command; a temporary one without --out."""
+    from decoders.result_folder import claim
+
+    if out is not None:
+        claim(out, described, what)
+        yield out
+        return
+    with tempfile.TemporaryDirectory(prefix="rig-movies-") as temporary:
+        yield Path(temporary)
+
+
+def _check(paths: Sequence[Path]) -> None:
+    if not paths:
+        raise ConfigError("--encoder is missing; make one with `rig train encoder`")
+    twice = {path for path in paths if paths.count(path) > 1}
+    if twice:
+        raise ConfigError(f"--encoder {min(twice)}: given twice; an ensemble is of different encoders")
+
+
+def _on(encoder: "Encoder", path: Path, device: str) -> "Encoder":
+    if device == "cpu":
+        return encoder
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ConfigError(f"--device {device}: there is no such GPU; valid here: cpu")
+    move = getattr(encoder, "to", None)
+    if move is None:
+        raise CheckpointError(f"{path}: an encoder of kind {encoder.kind!r} cannot be moved to {device!r}")
+    moved: Encoder = move(device)
+    return moved
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
