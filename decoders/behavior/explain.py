@@ -1,8 +1,10 @@
-"""Which cortex a run/rest model uses: how much its AUC falls when pixels are taken away.
+"""Which cortex a run/rest model uses: how much its AUC and its evidence fall when pixels are taken away.
 
 The perturbation of Ajioka et al. 2024 (doi 10.1371/journal.pcbi.1011074): pixels are set to zero after normalisation
-in the whole recording, the model answers anew, and the score is the AUC without a mask less that with it. Owns the
-masks' names and the running of them; shapes are `decoders.occlusion`'s, statistics `decoders.behavior.ranking`'s.
+in the whole recording, the model answers anew, and the score is the AUC without a mask less that with it. A decoder
+near its ceiling keeps its AUC whichever area is masked, as others stand in; so the same is measured of its evidence,
+the mean log odds in favour of the truth, which has no ceiling. Owns the masks' names, the running of them and the two
+measures; shapes are `decoders.occlusion`'s, statistics `decoders.behavior.ranking`'s.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 from decoders.atlas import Atlas, Placement, place, placed_masks
 from decoders.behavior.predictor import Predictor
-from decoders.behavior.resampling import BLOCK_S, Samples, block_weights, blocked_auc
+from decoders.behavior.resampling import BLOCK_S, Samples, block_weights, blocked_auc, blocked_mean
 from decoders.datasets.behavior import BehaviorRecording
 from decoders.occlusion import (
     PUBLISHED_FRAME_PX,
@@ -30,6 +32,9 @@ from rig.errors import DataError
 
 Group = Literal["grid", "areas", "sides", "circles", "border"]
 Masks = dict[Group, dict[str, NDArray[np.bool_]]]
+Measure = Literal["auc", "evidence"]
+_Statistic = Callable[[NDArray[np.float32]], Samples]
+LEAST_PROBABILITY = 1e-6  # and at most 1 less this: one frame of full certainty must not outweigh a recording
 CIRCLE_RADIUS_MM = 0.45  # forelimb S1's own half width: one size for all areas
 
 
@@ -66,8 +71,16 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """One measure without a mask (AUC, or mean log odds), and by how much each mask lowers it."""
+
+    unmasked: Samples
+    drops: Mapping[Group, Mapping[str, Samples]]
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
-    """One model on one recording: its AUC, and by how much each mask lowers it, with bootstrap replicates.
+    """One model on one recording: both measures, with bootstrap replicates.
 
     `mm2` is the size of each area in the frame, both hemispheres together.
     """
@@ -75,8 +88,7 @@ class Run:
     model: str
     mouse: str
     session: str
-    auc: Samples
-    drops: Mapping[Group, Mapping[str, Samples]]
+    measured: Mapping[Measure, Measured]
     mm2: Mapping[str, float]
 
 
@@ -140,7 +152,7 @@ def _circle(mask: NDArray[np.bool_], radius_px: float) -> NDArray[np.bool_]:
 def perturb(
     model: Model, recording: BehaviorRecording, masks: Masks, progress: Callable[[int], None] = lambda _: None
 ) -> Run:
-    """Take each mask's pixels away and see how far the model's AUC falls.
+    """Take each mask's pixels away and see how far the model's AUC and evidence fall.
 
     Parameters
     ----------
@@ -164,23 +176,48 @@ def perturb(
     if not running.any() or running.all():
         what = "rest" if running.any() else "running"
         raise DataError(f"{recording.path}: no {what} in the frames that {model.name} answers, so no AUC")
+    statistics = _statistics(recording, known)
+    unmasked = {measure: statistic(base[known]) for measure, statistic in statistics.items()}
+    drops: dict[Measure, dict[Group, dict[str, Samples]]] = {
+        measure: {group: {} for group in masks} for measure in statistics
+    }
+    for group, name, mask in ((group, *one) for group, named in masks.items() for one in named.items()):
+        answers = model.predictor.predict(recording, occluded=mask)
+        if not np.array_equal(np.isnan(answers), ~known):
+            raise DataError(f"{recording.path}: {model.name} answers other frames with a mask than without")
+        for measure, statistic in statistics.items():
+            drops[measure][group][name] = unmasked[measure] - statistic(answers[known])
+        progress(1)
+    measured = {measure: Measured(unmasked[measure], drops[measure]) for measure in statistics}
+    return Run(model.name, recording.mouse, recording.session, measured, _sizes_mm2(recording, masks))
+
+
+def _statistics(recording: BehaviorRecording, known: NDArray[np.bool_]) -> dict[Measure, _Statistic]:
+    """Both measures of answers at the `known` frames (T,), on the same resampled blocks of time."""
+    running = recording.running[known]
     block = (np.flatnonzero(known) / (BLOCK_S * recording.rate_hz)).astype(np.int64)
     block -= block[0]
     # seeded by the session: models of one session see the same blocks, so their intervals can be compared
     weights = block_weights(int(block[-1]) + 1, crc32(recording.session.encode()))
-    auc = blocked_auc(base[known], running, block, weights)
-
-    def drop(mask: NDArray[np.bool_]) -> Samples:
-        answers = model.predictor.predict(recording, occluded=mask)
-        if not np.array_equal(np.isnan(answers), ~known):
-            raise DataError(f"{recording.path}: {model.name} answers other frames with a mask than without")
-        progress(1)
-        return auc - blocked_auc(answers[known], running, block, weights)
-
-    drops: dict[Group, dict[str, Samples]] = {
-        group: {name: drop(mask) for name, mask in named.items()} for group, named in masks.items()
+    return {
+        "auc": lambda answers: blocked_auc(answers, running, block, weights),
+        "evidence": lambda answers: blocked_mean(evidence(answers, running), block, weights),
     }
-    return Run(model.name, recording.mouse, recording.session, auc, drops, _sizes_mm2(recording, masks))
+
+
+def evidence(probability: NDArray[np.floating], running: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Log odds in favour of the truth at every frame, (T,): above zero where the answer is right.
+
+    Parameters
+    ----------
+    probability
+        (T,), of running; clipped to `LEAST_PROBABILITY` and 1 less that. No NaN.
+    running
+        (T,), the truth.
+    """
+    clipped = np.clip(probability.astype(np.float64), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+    odds: NDArray[np.float64] = np.log(clipped) - np.log1p(-clipped)
+    return np.where(running, odds, -odds)
 
 
 def _sizes_mm2(recording: BehaviorRecording, masks: Masks) -> dict[str, float]:

@@ -1,7 +1,8 @@
-"""From drops of AUC to answers: which areas come first, and whether their intervals lie apart from the rest.
+"""From drops to answers: which areas come first, and whether their intervals lie apart from the rest.
 
-Owns the statistics of `rig explain behavior`. A mouse's figure is the mean over its models and sessions, with a
-bootstrap interval over those and over blocks of time; the figure of all is the mean over mice, with a t interval.
+Owns the statistics of `rig explain behavior`, the same for its two measures, AUC and evidence. A mouse's figure is the
+mean over its models and sessions, with a bootstrap interval over those and over blocks of time; the figure of all is
+the mean over mice, with a t interval.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,11 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from decoders.behavior.explain import Group, Run
+from decoders.behavior.explain import Group, Measure, Run
 from decoders.behavior.resampling import Interval, Samples, interval_over_mice, mean_samples
 
 LIMBS = (frozenset({"FL", "HL"}), frozenset({"SSp-ul", "SSp-ll"}))
 """Forelimb and hindlimb S1, as the built-in outline and the Allen CCF call them."""
+
+_UNMASKED: Mapping[Measure, str] = {"auc": "auc", "evidence": "log_odds"}
+"""Name in the report of a measure without a mask."""
 
 Figures = Mapping[str, Sequence[Samples]]
 """Name of a mask to its samples: of one mouse, or of each mouse."""
@@ -27,7 +31,7 @@ class AreaRank:
     Attributes
     ----------
     drop
-        By how much the AUC falls without the area.
+        By how much the AUC, or the mean log odds, falls without the area.
     drop_per_mm2
         The same, divided by the area's size.
     circle_drop
@@ -54,11 +58,11 @@ class Limbs:
     apart: bool
 
 
-def by_mouse(runs: Sequence[Run], group: Group) -> dict[str, dict[str, Samples]]:
+def by_mouse(runs: Sequence[Run], measure: Measure, group: Group) -> dict[str, dict[str, Samples]]:
     """Samples of every mask of a group, by mouse and name; only masks that all the mouse's recordings have."""
     mice: dict[str, dict[str, Samples]] = {}
     for mouse in dict.fromkeys(run.mouse for run in runs):
-        own = [run.drops.get(group, {}) for run in runs if run.mouse == mouse]
+        own = [run.measured[measure].drops.get(group, {}) for run in runs if run.mouse == mouse]
         names = [name for name in own[0] if all(name in drops for drops in own)]
         mice[mouse] = {name: mean_samples([drops[name] for drops in own]) for name in names}
     return mice
@@ -125,28 +129,47 @@ def limbs(ranked: Sequence[AreaRank]) -> Limbs | None:
 
 
 def summary(runs: Sequence[Run]) -> dict[str, Any]:
-    """All figures of a perturbation as plain JSON: `mean` over mice, and each of `mice`."""
-    groups: tuple[Group, ...] = ("grid", "areas", "sides", "circles", "border")
-    samples = {group: by_mouse(runs, group) for group in groups}
-    auc = {
-        mouse: mean_samples([run.auc for run in runs if run.mouse == mouse])
-        for mouse in dict.fromkeys(run.mouse for run in runs)
-    }
-    mice = {
+    """All figures of a perturbation as plain JSON: `mean` over mice, and each of `mice`; `evidence` within each."""
+    mean, mice = _measure(runs, "auc")
+    mean["evidence"], evidence = _measure(runs, "evidence")
+    limbs_counted = {**_counted(list(mice.values())), "evidence": _counted(list(evidence.values()))}
+    told = {
         mouse: {
             "sessions": sorted({run.session for run in runs if run.mouse == mouse}),
             "models": sorted({run.model for run in runs if run.mouse == mouse}),
+            **section,
+            "evidence": evidence[mouse],
+        }
+        for mouse, section in mice.items()
+    }
+    return {"mean": mean, "limbs": limbs_counted, "mice": told}
+
+
+def _measure(runs: Sequence[Run], measure: Measure) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Figures of one measure: of the mean over mice, and of each mouse."""
+    groups: tuple[Group, ...] = ("grid", "areas", "sides", "circles", "border")
+    samples = {group: by_mouse(runs, measure, group) for group in groups}
+    of_mouse = {
+        mouse: [run for run in runs if run.mouse == mouse]
+        for mouse in dict.fromkeys(run.mouse for run in runs)
+    }
+    unmasked = {
+        mouse: mean_samples([run.measured[measure].unmasked for run in own])
+        for mouse, own in of_mouse.items()
+    }
+    key = _UNMASKED[measure]
+    mice = {
+        mouse: {
+            key: as_json(interval_over_mice([unmasked[mouse]])),
             **_section(
-                [auc[mouse]],
-                {group: {name: [own] for name, own in samples[group][mouse].items()} for group in groups},
-                _mean_mm2([run for run in runs if run.mouse == mouse]),
+                {group: {name: [one] for name, one in samples[group][mouse].items()} for group in groups},
+                _mean_mm2(own),
             ),
         }
-        for mouse in auc
+        for mouse, own in of_mouse.items()
     }
-    everything = {group: across(samples[group]) for group in groups}
-    mean = _section(list(auc.values()), everything, _mean_mm2(runs))
-    return {"mean": mean, "limbs": _counted(list(mice.values())), "mice": mice}
+    mean = _section({group: across(samples[group]) for group in groups}, _mean_mm2(runs))
+    return {key: as_json(interval_over_mice(list(unmasked.values()))), **mean}, mice
 
 
 def _counted(mice: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
@@ -160,10 +183,8 @@ def _counted(mice: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
     return counts
 
 
-def _section(
-    auc: Sequence[Samples], figures: Mapping[Group, Figures], mm2: Mapping[str, float]
-) -> dict[str, Any]:
-    section: dict[str, Any] = {"auc": as_json(interval_over_mice(auc)), "grid": _grid(figures["grid"])}
+def _section(figures: Mapping[Group, Figures], mm2: Mapping[str, float]) -> dict[str, Any]:
+    section: dict[str, Any] = {"grid": _grid(figures["grid"])}
     if figures["border"]:
         section["border"] = [as_json(interval_over_mice(samples)) for samples in figures["border"].values()]
     if figures["areas"]:

@@ -1,4 +1,4 @@
-"""Intervals of an AUC and of its change, from whole blocks of time: neighbouring frames are no independent samples.
+"""Intervals of an AUC or a mean, and of its change, from whole blocks of time: neighbouring frames are not independent.
 
 Owns the arithmetic only. The pairs that an AUC counts are summed by block once; each resampling of the blocks is then
 a small product, so that thousands cost little more than one.
@@ -62,6 +62,17 @@ def blocked_auc(
     )
     won = ((weights @ wins) * weights).sum(axis=1)
     samples: Samples = np.divide(won, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+    return samples
+
+
+def blocked_mean(
+    values: NDArray[np.floating], block: NDArray[np.int64], weights: NDArray[np.float64]
+) -> Samples:
+    """Mean of `values` (T,), no NaN, and of every resampling of their blocks, as in `blocked_auc`."""
+    count = weights.shape[1]
+    frames = weights @ np.bincount(block, minlength=count)
+    sums = weights @ np.bincount(block, values, count)
+    samples: Samples = np.divide(sums, frames, out=np.full(len(weights), np.nan), where=frames > 0)
     return samples
 
 

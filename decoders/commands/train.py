@@ -213,6 +213,53 @@ def _mouse_index(model: "Encoder", mouse: "MovieMouse", path: Path) -> int:
 
 
 @train.command()
+def preview(
+    data: MovieData,
+    layout: MovieLayout,
+    out: Out,
+    path: Annotated[
+        Path | None, typer.Option("--encoder", help="Encoder of the same neurons; it makes further pairs.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--mouse", help="Which mouse; layout sessions: all are of one field.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and of the order of the data.")] = 0,
+    given: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE of the recipe; may be repeated.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    labels: Labels = None,
+    as_json: Json = False,
+) -> None:
+    """Train the live preview, from responses to the movie a moment ago, on one field of neurons.
+
+    A tenth of the movies is held out by identity: it chooses lag and epoch, and is scored. Broken off, the same
+    command goes on where it was (folder OUT.cache).
+    """
+    refuse_existing(out)
+    from decoders.datasets.movies import open_movies
+    from decoders.reconstruction import amortized_training as training
+
+    cache = out.with_name(out.name + ".cache")
+    options = training.PreviewOptions(cache, seed, threads, settings(given or []))
+    mouse = training.one_field(open_movies(data, layout, labels), name)
+    source = training.response_source(mouse, layout, labels)
+    model, index = None, 0
+    if path is not None:
+        from decoders.reconstruction import load_encoder
+
+        model = load_encoder(path)
+        index = _mouse_index(model, mouse, path)
+    kind = "simulated" if source.simulated else layout
+    network, usual, score = training.fit_preview(mouse, model, index, options)
+    came_from = provenance(f"rig train preview --seed {seed}", [kind])
+    came_from |= {"mouse": mouse.name, "score": json.dumps(asdict(score))}
+    training.make_checkpoint(network, usual, source, came_from).save(out)
+    shutil.rmtree(cache, ignore_errors=True)
+    report({"checkpoint": str(out), "mouse": mouse.name, **asdict(score), "provenance": came_from}, as_json)
+
+
+@train.command()
 def reconstruction(
     data: Data,
     out: Out,

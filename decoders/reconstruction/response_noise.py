@@ -6,7 +6,7 @@ for independent, they would be believed several times over, and the movie would 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -63,9 +63,11 @@ class ResponseNoise:
         usable = variance[known.any(axis=1)]
         spread = np.sqrt(np.maximum(variance, max(_FAINTEST * float(usable.mean()), 1e-12)))[:, None]
         whitener = prediction_error_filter(_correlations(deviations / spread, order))
-        arrays = (values, known, spread, whitener)
-        tensors = (torch.from_numpy(array.astype(np.float32)).to(device) for array in arrays)
-        return cls(*tensors, common)
+
+        def moved(array: NDArray[Any]) -> Tensor:
+            return torch.from_numpy(array.astype(np.float32)).to(device)
+
+        return cls(moved(values), moved(known), moved(spread), moved(whitener), common)
 
     def misfit(self, answers: Tensor, frames: slice = slice(None)) -> Tensor:
         """Minus the log likelihood of these frames' responses, given the encoder's answers (N, frames).
@@ -91,7 +93,8 @@ def prediction_error_filter(correlations: Sequence[float] | NDArray[np.float64])
     order = len(kept) - 1
     past = solve_toeplitz(kept[:order], kept[1:]) if order else np.zeros(0)
     left = max(float(kept[0] - past @ kept[1:]), _NUGGET)
-    return np.append(-past[::-1], 1.0) / np.sqrt(left)
+    weights: NDArray[np.float64] = np.append(-past[::-1], 1.0) / np.sqrt(left)
+    return weights
 
 
 def filtered(deviations: Tensor, weights: Tensor) -> Tensor:
@@ -115,5 +118,6 @@ def _correlations(deviations: NDArray[np.float64], order: int) -> NDArray[np.flo
         float((deviations[:, lag:] * deviations[:, : deviations.shape[1] - lag]).sum()) for lag in lags
     ]
     if products[0] <= 0:
-        return np.eye(1, len(products))[0]
-    return np.maximum(np.array(products) / products[0], 0.0)
+        products = [1.0, *(0.0 for _ in products[1:])]
+    correlations: NDArray[np.float64] = np.maximum(np.array(products) / products[0], 0.0)
+    return correlations

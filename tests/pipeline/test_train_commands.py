@@ -104,8 +104,8 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 
 def test_settings_are_refused_before_any_data_are_read(tmp_path):
-    with pytest.raises(ConfigError, match="setting hiden=3: no such name; did you mean hidden"):
-        command("behavior", "--data", tmp_path, "--out", tmp_path / "a.npz", "--set", "hiden=3")
+    with pytest.raises(ConfigError, match="setting hidde=3: no such name; did you mean hidden"):
+        command("behavior", "--data", tmp_path, "--out", tmp_path / "a.npz", "--set", "hidde=3")
 
 
 def test_no_sessions(tmp_path):

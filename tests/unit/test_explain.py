@@ -114,15 +114,15 @@ def test_the_map_peaks_where_the_pixels_are_and_is_zero_elsewhere() -> None:
     found = perturb(
         Model("m", Reader(useful)), recording(), masks := masks_of(recording(), MaskOptions(), built_in())
     )
-    drops = {name: samples[0] for name, samples in found.drops["grid"].items()}
+    drops = {name: samples[0] for name, samples in found.measured["auc"].drops["grid"].items()}
     assert max(drops, key=drops.get) in {cell_name(4, 1), cell_name(4, 2), cell_name(5, 1), cell_name(5, 2)}
     for name, mask in masks["grid"].items():
         if not (mask & (useful > 0)).any():
             assert drops[name] == 0
-            assert not found.drops["grid"][name].any()
+            assert not found.measured["auc"].drops["grid"][name].any()
     assert max(drops.values()) > 0.15
-    assert all(samples[0] == 0 for samples in found.drops["border"].values())
-    assert found.auc[0] > 0.7
+    assert all(samples[0] == 0 for samples in found.measured["auc"].drops["border"].values())
+    assert found.measured["auc"].unmasked[0] > 0.7
 
 
 def test_areas_that_are_read_come_first_and_apart() -> None:
