@@ -250,7 +250,7 @@ def test_only_the_excerpt_is_trained_on(tmp_path):
 
 
 @given(st.integers(1, 6), st.integers(1, 9), st.integers(0, 99))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_shared_features_give_the_gradients_of_window_by_window(window, frames, seed):
     """In double precision, with batch norm's statistics and dropout held still, as both differ by construction."""
     torch.manual_seed(seed)
@@ -283,7 +283,7 @@ def test_shared_features_give_the_gradients_of_window_by_window(window, frames, 
 
 
 @given(st.sampled_from([0, 1, 2, 5]), st.integers(1, 7), st.integers(1, 7))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_sequence_in_two_parts_is_the_sequence(window, first, second):
     torch.manual_seed(window)
     network = BehaviorNetwork(NetworkConfig(16, 16, (3, 4), 5, 6, 0.0, window)).eval()

@@ -52,7 +52,7 @@ def whole_files(tmp_path_factory):
     return {kind: (folder / f"{kind}.tif").read_bytes() for kind in WRITERS}
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kind=st.sampled_from(sorted(WRITERS)), left=st.floats(0, 1, exclude_max=True))
 def test_a_file_cut_short_is_refused_or_whole_in_what_is_read(tmp_path, caplog, whole_files, kind, left):
     """One clear line, at the latest when the missing page is read; never other pixels, never a shorter stack."""

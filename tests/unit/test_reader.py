@@ -1,14 +1,13 @@
 import json
 import os
 from dataclasses import asdict, replace
-from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import h5py
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rig.acquisition.states import FinishReason
@@ -223,7 +222,7 @@ def source_messages(draw: st.DrawFn) -> Message:
     )
 
 
-@settings(max_examples=8, deadline=timedelta(seconds=30), suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8)
 @given(st.lists(source_messages(), max_size=25))
 def test_any_order_of_messages_comes_back_exactly(messages: list[Message]) -> None:
     with TemporaryDirectory() as folder:

@@ -71,7 +71,7 @@ def test_calcium_goes_on_decaying_while_frames_are_missing():
     assert max(before.max(), after.max()) < 1e-3
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(1, 119), st.integers(0, 100))
 def test_spikes_come_one_by_one_and_from_no_later_frame(cut, seed):
     dff = np.random.default_rng(seed).standard_normal((120, 3)).astype(np.float32)
@@ -85,7 +85,7 @@ def test_spikes_come_one_by_one_and_from_no_later_frame(cut, seed):
     np.testing.assert_array_equal(CausalDeconvolution(TAU_S, RATE_HZ).recording(changed)[:cut], whole[:cut])
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 1000))
 def test_weighted_means_of_a_label_image_are_those_of_its_labels(seed):
     frame = np.random.default_rng(seed).integers(0, 65535, LABELS.shape).astype(np.float32)

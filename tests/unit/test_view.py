@@ -29,7 +29,7 @@ def test_a_brain_in_its_standard_place_is_binned():
 
 
 @given(st.floats(-15, 15), st.floats(0.85, 1.1), st.floats(-6, 6), st.floats(-6, 6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_every_mount_gives_the_same_view(turn_deg, scale, right, down):
     spot_mm = (1.5, -0.5)
     expected = StandardView(placement(), 128, 128)(painted(placement(), 128, 128, spot_mm))
