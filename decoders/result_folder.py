@@ -1,9 +1,15 @@
 """The folder of a long command's results: claimed by one command, which goes on in it when it was broken off."""
 
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.lib.npyio import NpzFile
+from numpy.typing import NDArray
 
 from rig.errors import DataError
 
@@ -49,6 +55,28 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read; give --out another name") from error
     return content
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays as .npz, whole or not at all, in a folder that is made where it is missing; raises `DataError`."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise DataError(f"{path}: cannot be written: {error}") from error
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read what `write_arrays` wrote, executing nothing in it; raises `DataError`."""
+    try:
+        with path.open("rb") as file, NpzFile(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: damaged or cut short; delete it to have it made anew") from error
 
 
 def _short(value: Any) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import typer
 
 from decoders.commands.movie_options import (
+    DEFAULT_RECIPE,
     Clips,
     Device,
     Encoders,
@@ -26,6 +27,7 @@ from decoders.commands.movie_options import (
     RecipeName,
     Smoothing,
     Threads,
+    encoder_paths,
     opened,
     results,
 )
@@ -61,7 +63,7 @@ def reconstruction(
     encoder: Encoders = None,
     more: MoreEncoders = None,
     tier: Annotated[str, typer.Option(help="Trials to reconstruct: oracle, ...")] = "oracle",
-    recipe: RecipeName = None,
+    recipe: RecipeName = DEFAULT_RECIPE,
     iterations: Iterations = None,
     mask: MaskPath = None,
     clips: Clips = None,
@@ -102,19 +104,12 @@ def reconstruction(
     from decoders.reconstruction.ablations import variants
     from decoders.reconstruction.scored_clips import scored_clips
 
+    paths = encoder_paths(encoder, more)
+    ways = variants(asked.ablations, len(paths), masked=mask is not None, recipe=recipe)
     found = opened(
-        encoder,
-        more,
-        data,
-        layout,
-        labels=labels,
-        recipe=recipe,
-        mask=mask,
-        device=device,
-        threads=threads,
+        paths, data, layout, labels=labels, recipe=recipe, mask=mask, device=device, threads=threads
     )
     chosen = scored_clips(found.mice, tier, clips, repeats=repeats == "all")
-    ways = variants(asked.ablations, len(found.encoders), masked=mask is not None, recipe=found.recipe)
     with results(out, found.described(data, iterations), "evaluation") as folder:
         evaluation, scores, surfaces = _evaluate(found, chosen, ways, asked, iterations, folder)
         content = _content(found, scores, ways, chosen, asked) | {
@@ -193,7 +188,7 @@ def _content(
         "models": [str(path) for path in found.paths],
         "smoothing_sigma": asked.smoothing,
         "scored_pixels": pixels,
-        "provenance": provenance("rig " + shlex.join(sys.argv[1:]), list(found.origins)),
+        "provenance": provenance("rig " + shlex.join(sys.argv[1:]), [one.mouse.origin for one in found.mice]),
     }
 
 
@@ -217,7 +212,8 @@ def _write(
 
 def _examples(correlations: dict[str, float | None], clips: "Sequence[ScoredClip]") -> "list[ScoredClip]":
     """The best, the middle and the worst clip."""
-    ranked = sorted(clips, key=lambda clip: -(correlations[clip.name] or -1.0))
+    known = {name: -1.0 if value is None else value for name, value in correlations.items()}
+    ranked = sorted(clips, key=lambda clip: -known[clip.name])
     places = np.linspace(0, len(ranked) - 1, min(_EXAMPLES, len(ranked))).round().astype(int)
     return [ranked[at] for at in places]
 
@@ -229,7 +225,9 @@ def _show(content: dict[str, Any], out: Path | None) -> None:
     from decoders.reconstruction.report import tables
 
     console = Console()
+    if not console.is_terminal:  # a file or a pipe wants whole values
+        console = Console(width=1000)
     for table in tables(content):
         console.print(table)
     if out is not None:
-        console.print(f"report: {out / _PAGE}")
+        console.print(f"report: {out / _PAGE}", soft_wrap=True)

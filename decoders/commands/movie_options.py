@@ -28,11 +28,12 @@ MovieLayout = Annotated[Literal["sensorium", "sessions"], typer.Option(help="How
 Labels = Annotated[
     Path | None, typer.Option(help="Layout sessions: label image of the neurons (.npy), if not simulated.")
 ]
-RecipeName = Annotated[str | None, typer.Option("--recipe", help="fast (default) or published.")]
+RecipeName = Annotated[str, typer.Option("--recipe", help="fast or published.")]
 Iterations = Annotated[int | None, typer.Option(min=1, help="As many as the recipe has without it.")]
 MaskPath = Annotated[
     Path | None, typer.Option("--mask", help="Transparency mask (.npy), or folder with MOUSE.npy each.")
 ]
+DEFAULT_RECIPE = "fast"
 Smoothing = Annotated[
     float, typer.Option(min=0, help="Final Gaussian blur, frames and pixels (published: 0.5).")
 ]
@@ -43,13 +44,13 @@ Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Encoders with their files, and the mice that they know with their masks."""
+    """Encoders with their files, and the mice that they know with their masks; `labels` is a digest of the file."""
 
     paths: tuple[Path, ...]
     encoders: "tuple[Encoder, ...]"
     mice: "tuple[ScoredMouse, ...]"
     recipe: str
-    origins: tuple[str, ...]
+    labels: str | None
 
     def described(self, data: Path, iterations: int | None) -> dict[str, Any]:
         """What a reconstructed movie depends on, as JSON."""
@@ -59,6 +60,7 @@ class Opened:
             "iterations": iterations,
             "data": str(data.resolve()),
             "mice": {one.mouse.name: one.mouse.neurons for one in self.mice},
+            "labels": self.labels,
             "masks": {
                 one.mouse.name: None if one.mask is None else hashlib.sha256(one.mask.tobytes()).hexdigest()
                 for one in self.mice
@@ -66,14 +68,30 @@ class Opened:
         }
 
 
+def encoder_paths(given: Sequence[Path] | None, more: Sequence[Path] | None) -> tuple[Path, ...]:
+    """Every encoder that is given, in order.
+
+    Raises
+    ------
+    ConfigError
+        Without one, or with one given twice.
+    """
+    paths = (*(given or ()), *(more or ()))
+    if not paths:
+        raise ConfigError("--encoder is missing; make one with `rig train encoder`")
+    twice = {path for path in paths if paths.count(path) > 1}
+    if twice:
+        raise ConfigError(f"--encoder {min(twice)}: given twice; an ensemble is of different encoders")
+    return paths
+
+
 def opened(
-    given: Sequence[Path] | None,
-    more: Sequence[Path] | None,
+    paths: tuple[Path, ...],
     data: Path,
     layout: Literal["sensorium", "sessions"],
     *,
     labels: Path | None,
-    recipe: str | None,
+    recipe: str,
     mask: Path | None,
     device: str,
     threads: int,
@@ -83,14 +101,12 @@ def opened(
     Raises
     ------
     ConfigError
-        Without an encoder, with one given twice, or on a device that is not there.
+        For an unknown recipe, or a device that is not there.
     CheckpointError
         When a file is no encoder, or encoder and data disagree in mice or neurons.
     DataError
         When the data or the mask cannot be used.
     """
-    paths = (*(given or ()), *(more or ()))
-    _check(paths)
     import torch
 
     from decoders.datasets.movies import open_movies
@@ -98,14 +114,13 @@ def opened(
     from decoders.reconstruction.inversion import RECIPES
     from decoders.reconstruction.scored_clips import scored_mice
 
-    if recipe is not None and recipe not in RECIPES:
+    if recipe not in RECIPES:
         raise ConfigError(f"--recipe {recipe}: unknown; valid: {', '.join(RECIPES)}")
     torch.set_num_threads(threads)
     encoders = tuple(_on(load_encoder(path), path, device) for path in paths)
     mice = open_movies(data, layout, labels)
-    kinds = tuple("simulated" if (mouse.path / "truth").is_dir() else layout for mouse in mice)
-    chosen = recipe or ("fast" if "fast" in RECIPES else "published")
-    return Opened(paths, encoders, tuple(scored_mice(mice, encoders, paths, mask)), chosen, kinds)
+    scored = tuple(scored_mice(mice, encoders, paths, mask))
+    return Opened(paths, encoders, scored, recipe, None if labels is None else _digest(labels))
 
 
 @contextmanager
@@ -119,14 +134,6 @@ def results(out: Path | None, described: dict[str, Any], what: str) -> Iterator[
         return
     with tempfile.TemporaryDirectory(prefix="rig-movies-") as temporary:
         yield Path(temporary)
-
-
-def _check(paths: Sequence[Path]) -> None:
-    if not paths:
-        raise ConfigError("--encoder is missing; make one with `rig train encoder`")
-    twice = {path for path in paths if paths.count(path) > 1}
-    if twice:
-        raise ConfigError(f"--encoder {min(twice)}: given twice; an ensemble is of different encoders")
 
 
 def _on(encoder: "Encoder", path: Path, device: str) -> "Encoder":

@@ -10,6 +10,7 @@ import numpy as np
 import typer
 
 from decoders.commands.movie_options import (
+    DEFAULT_RECIPE,
     Clips,
     Device,
     Encoders,
@@ -22,10 +23,12 @@ from decoders.commands.movie_options import (
     RecipeName,
     Smoothing,
     Threads,
+    encoder_paths,
     opened,
     results,
 )
 from decoders.commands.options import Json, provenance, report
+from decoders.result_folder import write_arrays
 
 if TYPE_CHECKING:
     from decoders.reconstruction.reconstructor import Reconstructor
@@ -46,7 +49,7 @@ def reconstruct(
     trial: Annotated[
         list[str] | None, typer.Option(help="This trial instead, of any tier; may be repeated.")
     ] = None,
-    recipe: RecipeName = None,
+    recipe: RecipeName = DEFAULT_RECIPE,
     iterations: Iterations = None,
     mask: MaskPath = None,
     clips: Clips = None,
@@ -61,20 +64,13 @@ def reconstruct(
     from decoders.reconstruction.scored_clips import scored_clips
     from rig import terminal
 
+    paths = encoder_paths(encoder, more)
     found = opened(
-        encoder,
-        more,
-        data,
-        layout,
-        labels=labels,
-        recipe=recipe,
-        mask=mask,
-        device=device,
-        threads=threads,
+        paths, data, layout, labels=labels, recipe=recipe, mask=mask, device=device, threads=threads
     )
     chosen = scored_clips(found.mice, tier, clips, repeats=True, names=trial or [])
     described = found.described(data, iterations) | {"smoothing_sigma": smoothing}
-    came_from = provenance("rig " + shlex.join(sys.argv[1:]), list(found.origins))
+    came_from = provenance("rig " + shlex.join(sys.argv[1:]), [one.mouse.origin for one in found.mice])
     with results(out, described, "reconstruction") as folder:
         make = Reconstructor(found.encoders, found.recipe, iterations, folder)
         told = {}
@@ -126,9 +122,6 @@ def _one(
 
 def _write_movie(path: Path, movie: Any, shown: Any, metadata: dict[str, str]) -> None:
     """Write `movie` (T, 36, 64) in grey levels, smoothed, and `shown`, with what they are as `metadata_KEY`."""
-    partial = path.with_name(f".{path.name}")
     told = {f"metadata_{key}": np.str_(value) for key, value in metadata.items()}
     levels = np.rint(np.clip(shown, 0, 255)).astype(np.uint8)
-    with partial.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, movie=movie.astype(np.float32), shown=levels, **told)
-    partial.replace(path)
+    write_arrays(path, {"movie": movie.astype(np.float32), "shown": levels, **told})

@@ -22,13 +22,11 @@ from decoders.commands.options import (
     report,
     settings,
 )
-from rig.errors import CheckpointError, DataError
+from rig.errors import DataError
 
 if TYPE_CHECKING:
     from decoders.behavior.predictor import Predictor
     from decoders.datasets.behavior import BehaviorRecording
-    from decoders.datasets.movies import MovieMouse
-    from decoders.reconstruction.encoder import Encoder
     from rig.config import RigConfig
 
 _LOG = logging.getLogger(__name__)
@@ -154,9 +152,9 @@ def encoder(
     cache = out.with_name(out.name + ".cache")
     options = EncoderOptions(cache, seed, minutes, device, threads, settings(given or []))
     mice = open_movies(data, layout, labels)
-    kinds = ["simulated" if (mouse.path / "truth").is_dir() else layout for mouse in mice]
     limit = f" --minutes {minutes:g}" if minutes else ""
-    came_from = provenance(f"rig train encoder --preset {preset} --seed {seed}{limit}", kinds)
+    origins = [mouse.origin for mouse in mice]
+    came_from = provenance(f"rig train encoder --preset {preset} --seed {seed}{limit}", origins)
     score = train_encoder(mice, preset, options, out, came_from)
     shutil.rmtree(cache, ignore_errors=True)
     report({"checkpoint": str(out), "preset": preset, **asdict(score), "provenance": came_from}, as_json)
@@ -183,10 +181,11 @@ def mask(
         raise DataError(f"{data}: no mouse {name!r}; valid: {', '.join(mice)}")
     from decoders.reconstruction import load_encoder
     from decoders.reconstruction.mask import EVALUATION_THRESHOLD, UPDATE_THRESHOLD, save_mask, train_mask
+    from decoders.reconstruction.scored_clips import mouse_index
 
     model = load_encoder(path)
     found = train_mask(
-        model, _mouse_index(model, mice[name], path), mice[name].of_tier(TRAIN), steps=steps, seed=seed
+        model, mouse_index(model, mice[name], path), mice[name].of_tier(TRAIN), steps=steps, seed=seed
     )
     save_mask(out, found)
     shares = {
@@ -194,22 +193,6 @@ def mask(
         "scored": float((found >= EVALUATION_THRESHOLD).mean()),
     }
     report({"mask": str(out), "mouse": name, "share_of_pixels": shares}, as_json)
-
-
-def _mouse_index(model: "Encoder", mouse: "MovieMouse", path: Path) -> int:
-    """Which of an encoder's mice this is: by name, or in a file without names the only one with as many neurons."""
-    alike = [k for k, count in enumerate(model.neurons) if count == mouse.neurons]
-    found = [k for k in alike if model.mice[k] == mouse.name]
-    if not any(model.mice) and len(alike) == 1:
-        return alike[0]
-    if not found:
-        knows = ", ".join(
-            f"{name or 'a mouse'} ({n})" for name, n in zip(model.mice, model.neurons, strict=True)
-        )
-        raise CheckpointError(
-            f"{path}: does not know mouse {mouse.name!r} with {mouse.neurons} neurons; it knows {knows}"
-        )
-    return found[0]
 
 
 @train.command()
@@ -247,9 +230,10 @@ def preview(
     model, index = None, 0
     if path is not None:
         from decoders.reconstruction import load_encoder
+        from decoders.reconstruction.scored_clips import mouse_index
 
         model = load_encoder(path)
-        index = _mouse_index(model, mouse, path)
+        index = mouse_index(model, mouse, path)
     kind = "simulated" if source.simulated else layout
     network, usual, score = training.fit_preview(mouse, model, index, options)
     came_from = provenance(f"rig train preview --seed {seed}", [kind])

@@ -55,6 +55,7 @@ class _Session:
     """What one session holds, on its own clock; `movies` are (clips, T, H, W)."""
 
     path: Path
+    origin: str
     movies: NDArray[np.uint8]
     responses: _Samples
     shown: _Samples  # clip, movie frame
@@ -136,6 +137,7 @@ def _session(path: Path, labels: Path | None) -> _Session:
             responses = _Samples(frame_ns, _responses(path, recording, image, _decay_s(config)))
         return _Session(
             path=path,
+            origin="simulated" if config.simulation is not None else "recorded",
             movies=recording.movies,
             responses=responses,
             shown=_columns(shown, ("clip", "movie_frame"), path),
@@ -255,4 +257,7 @@ def _mouse(session: _Session, clips: Sequence[str], tested: set[str]) -> MovieMo
         for k, (clip, start_ns, frames) in enumerate(session.presentations)
     )
     std = session.responses.values.std(axis=0)
-    return MovieMouse(session.path.stem, session.path, len(std), RATE_HZ, trials, np.asarray(std, np.float32))
+    response_std = np.asarray(std, np.float32)
+    return MovieMouse(
+        session.path.stem, session.path, len(std), RATE_HZ, trials, response_std, session.origin
+    )

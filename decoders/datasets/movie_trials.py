@@ -80,6 +80,8 @@ class MovieMouse:
         Of frames and responses.
     response_std
         Standard deviation of each neuron's responses over the training trials, (N,).
+    origin
+        "simulated" or "recorded".
     """
 
     name: str
@@ -88,6 +90,7 @@ class MovieMouse:
     rate_hz: float
     trials: tuple[MovieTrial, ...]
     response_std: NDArray[np.float32]
+    origin: str
 
     def of_tier(self, tier: str) -> list[MovieTrial]:
         """Trials of one tier, in order.

@@ -19,6 +19,7 @@ from decoders.datasets.movie_trials import TIERS, TRAIN, MovieMouse, MovieTrial,
 from rig.errors import DataError
 
 RATE_HZ = 30.0  # of the published data; no file says it
+_TRUTH = "truth"  # what `rig simulate-movies` knows beside the data
 _TIERS = Path("meta", "trials", "tiers.npy")
 _STD = Path("meta", "statistics", "responses", "all", "std.npy")
 _KINDS = ("videos", "responses", "behavior", "pupil_center")
@@ -124,7 +125,8 @@ def _mouse(folder: _Folder, clips: Sequence[str]) -> MovieMouse:
         MovieTrial(folder.path.name, name, tier, clip, partial(read_trial, folder.path, name, folder.neurons))
         for (name, tier), clip in zip(folder.trials, clips, strict=True)
     )
-    return MovieMouse(folder.path.name, folder.path, folder.neurons, RATE_HZ, trials, _std(folder))
+    origin = "simulated" if (folder.path / _TRUTH).is_dir() else "recorded"
+    return MovieMouse(folder.path.name, folder.path, folder.neurons, RATE_HZ, trials, _std(folder), origin)
 
 
 # --- which movie ---

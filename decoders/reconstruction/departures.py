@@ -5,7 +5,6 @@ where the difference is large and their spread small, no model believes what was
 What the encoder's own, noise-free responses would have given separates the noise of the responses from the rest.
 """
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decoders.reconstruction.similarity import DROPPED_FRAMES, matched, pearson, smooth
+from decoders.result_folder import read_arrays, write_arrays
 from rig.errors import DataError
 
 Movie = NDArray[np.float32]
@@ -70,7 +70,8 @@ class Departure:
             spread = self._scored(self.spread)
             told["spread_mean"] = float(spread.mean())
             told["share_beyond_two_spreads"] = float((np.abs(difference) > _FAR * spread).mean())
-            told["difference_with_spread"] = pearson(np.abs(difference), spread)
+            together = pearson(np.abs(difference), spread)
+            told["difference_with_spread"] = together if np.isfinite(together) else None
         return told
 
     def by_pixel(self) -> dict[str, Movie]:
@@ -83,29 +84,24 @@ class Departure:
         return {name: _rms_over(m[:, mask], (1,)) for name, m in self._maps().items()}
 
     def save(self, path: Path) -> None:
-        """Write the maps as an .npz of half-precision arrays."""
-        partial = path.with_name(f".{path.name}")
+        """Write the maps as an .npz of half-precision arrays; raises `DataError`."""
         arrays: dict[str, NDArray[Any]] = {
             name: movie.astype(np.float16) for name, movie in self._maps().items()
         }
         if self.mask is not None:
             arrays["mask"] = self.mask
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-        partial.replace(path)
+        write_arrays(path, arrays)
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read what `save` wrote; raises `DataError`."""
+        arrays = read_arrays(path)
+        mask = arrays.pop("mask", None)
+        maps = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-                mask = arrays.pop("mask", None)
-                maps = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
-                return cls(maps["difference"], maps.get("spread"), maps["noise"], mask)
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path}: not maps of departures, or cut short") from error
+            return cls(maps["difference"], maps.get("spread"), maps["noise"], mask)
+        except KeyError as error:
+            raise DataError(f"{path}: holds no maps of departures") from error
 
     def _maps(self) -> dict[str, Movie]:
         spread = {} if self.spread is None else {"spread": self.spread}

@@ -59,8 +59,8 @@ class Evaluation:
     variants: Sequence[Variant]
     smoothing: float
     maps: Path | None
-    baselines: dict[str, LinearMovies] = field(default_factory=dict)
-    tiers: dict[str, TrainingTier | None] = field(default_factory=dict)
+    baselines: dict[tuple[str, str], LinearMovies] = field(default_factory=dict)
+    tiers: dict[tuple[str, str], TrainingTier | None] = field(default_factory=dict)
 
     def score(self, clip: ScoredClip, other: ScoredClip | None, advance: Advance) -> ClipScore:
         """Reconstruct and score a presentation; `other` shows another movie to the same mouse.
@@ -102,12 +102,13 @@ class Evaluation:
             Without a training tier, or when a kept cell is damaged.
         """
         of, tier = clip.of, self._needed_tier(clip)
+        folder = self.make.folder / "stimuli" / f"{grid.kind}-{count}-blur-{self.smoothing:g}"
         found = np.full((len(grid.space), len(grid.time)), np.nan)
         for cell in grid.cells():
-            kept = self.make.folder / "stimuli" / f"{grid.kind}-{count}" / f"{cell[0]}-{cell[1]}.json"
+            kept = folder / f"{cell[0]}-{cell[1]}.json"
             if not kept.exists():
                 values = [self._recovered(movie, of, tier) for movie in grid.stimuli(cell, count)]
-                kept.parent.mkdir(parents=True, exist_ok=True)
+                folder.mkdir(parents=True, exist_ok=True)
                 write_json({"correlations": values}, kept)
             found[cell] = np.mean(read_json(kept)["correlations"])
             advance(1)
@@ -115,11 +116,12 @@ class Evaluation:
 
     def tier(self, clip: ScoredClip) -> TrainingTier | None:
         """What the training tier of the clip's mouse says; None where there is none."""
-        name = clip.of.mouse.name
-        if name not in self.tiers:
+        trained = clip.trained_without
+        if trained not in self.tiers:
             sources = clip.training()
-            self.tiers[name] = TrainingTier.of([source.load() for source in sources]) if sources else None
-        return self.tiers[name]
+            tier = TrainingTier.of(source.load() for source in sources) if sources else None
+            self.tiers[trained] = tier
+        return self.tiers[trained]
 
     def movies(self, clip: ScoredClip) -> dict[str, Movie]:
         """The movie of a scored clip, and what was made of it, by what they are: all smoothed but the movie."""
@@ -141,14 +143,14 @@ class Evaluation:
 
     def _read_linearly(self, clip: ScoredClip, trial: Trial) -> Movie | None:
         """The linear baseline's movie; None with fewer than two training movies."""
-        sources, name = clip.training(), clip.of.mouse.name
+        sources, trained = clip.training(), clip.trained_without
         if len({source.clip for source in sources}) < 2:
             return None
 
         def fitted() -> Movie:
-            if name not in self.baselines:
-                self.baselines[name] = fit_linear(sources)
-            return self.baselines[name](trial.responses)
+            if trained not in self.baselines:
+                self.baselines[trained] = fit_linear(sources)
+            return self.baselines[trained](trial.responses)
 
         return self.make.kept("linear", clip, trial, fitted).movie
 

@@ -50,7 +50,8 @@ def ablations(report: Json) -> Figure:
         for at, told in enumerate(rows.values()):
             if told["interval"]:
                 axes.plot(told["interval"], [at, at], color=COLOURS[0], linewidth=1.5)
-            axes.plot(told["mean"], at, MARKERS[0], color=COLOURS[0], label=None if at else "here")
+            mean = np.nan if told["mean"] is None else told["mean"]
+            axes.plot(mean, at, MARKERS[0], color=COLOURS[0], label=None if at else "here")
             if told["published"] is not None:
                 label = None if at else "published (mouse V1, 8,000 neurons)"
                 axes.plot(told["published"], at, MARKERS[3], color=COLOURS[1], fillstyle="none", label=label)
@@ -67,14 +68,14 @@ def strip(movies: Mapping[str, Movie], frames: Sequence[int] = ()) -> Figure:
     at = frames or np.linspace(min(30, length - 1), length - 1, 6).astype(int)
     drawn = Figure(figsize=(1.75 * len(at) + 0.5, 1.15 * len(movies) + 0.3), layout="constrained")
     grid = drawn.subplots(len(movies), len(at), squeeze=False)
-    for row, (name, movie) in zip(grid, movies.items(), strict=True):
-        for axes, frame in zip(row, at, strict=True):
+    for place, (name, movie) in enumerate(movies.items()):
+        for axes, frame in zip(grid[place], at, strict=True):
             axes.imshow(movie[frame], cmap="gray", vmin=0, vmax=255)
             axes.set_xticks([])
             axes.set_yticks([])
-            if row is grid[0]:
+            if place == 0:
                 axes.set_title(f"{frame / _RATE_HZ:.1f} s", fontsize=9)
-        row[0].set_ylabel(name, fontsize=9)
+        grid[place, 0].set_ylabel(name, fontsize=9)
     return drawn
 
 
@@ -86,9 +87,8 @@ def surface(told: Json) -> Figure:
     image = axes.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         dark = np.isnan(value) or value < 0.6
-        axes.text(
-            column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color="w" if dark else "k"
-        )
+        said = "-" if np.isnan(value) else f"{value:.2f}"
+        axes.text(column, row, said, ha="center", va="center", fontsize=8, color="w" if dark else "k")
     axes.set_xticks(range(len(told["time"])), [f"{v:g}" for v in told["time"]])
     axes.set_yticks(range(len(told["space"])), [f"{v:g}" for v in told["space"]])
     axes.set_xlabel(told["time_is"])

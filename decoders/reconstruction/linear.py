@@ -58,10 +58,14 @@ class Choice:
 
 def principal_components(frames: Frames, count: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean frame (P,) and the `count` leading components (count, P) of movie frames (n, P)."""
+    from scipy.linalg import eigh  # here, as the live decoder imports this module and has to start quickly
+
     mean = frames.mean(axis=0)
     centred = frames - mean
-    vectors = np.linalg.eigh(centred.T @ centred)[1]  # (P, P), smallest first
-    return mean, np.ascontiguousarray(vectors[:, ::-1][:, :count].T)
+    pixels = frames.shape[1]
+    leading = (max(0, pixels - count), pixels - 1)
+    vectors = eigh(centred.T @ centred, subset_by_index=leading)[1]  # (P, K), smallest first
+    return mean, np.ascontiguousarray(vectors[:, ::-1].T)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ that come after the frame; how much later its window ends is chosen by cross-val
 strength of the ridge.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -36,13 +36,13 @@ class TrainingTier:
     pupil_center: NDArray[np.float32]
 
     @classmethod
-    def of(cls, trials: Sequence[Trial]) -> Self:
-        """Average over trials."""
+    def of(cls, trials: Iterable[Trial]) -> Self:
+        """Average over trials, one in memory at a time."""
         means = [
-            np.mean([getattr(trial, name).mean(axis=-1) for trial in trials], axis=0).astype(np.float32)
-            for name in ("video", "behavior", "pupil_center")
+            [array.mean(axis=-1) for array in (trial.video, trial.behavior, trial.pupil_center)]
+            for trial in trials
         ]
-        return cls(*means)
+        return cls(*(np.mean(values, axis=0).astype(np.float32) for values in zip(*means, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,46 +58,45 @@ class LinearMovies:
         features = _features(_compressed(responses, self.population), self.choice.lag_frames)
         return self.reader(features).reshape(-1, HEIGHT_PX, WIDTH_PX)
 
-    @property
-    def window(self) -> str:
-        """The frames whose responses are used, from the one reconstructed."""
-        last = self.choice.lag_frames
-        return f"{last - _BINS * _BIN_FRAMES + 1:+d} to {last:+d} frames"
-
 
 def fit_linear(sources: Sequence[MovieTrial]) -> LinearMovies:
-    """Fit the baseline on training trials of one mouse.
+    """Fit the baseline on training trials of one mouse, those of one movie in memory at a time.
 
     Raises
     ------
     DataError
         For fewer than two different movies, or trials that are too short.
     """
-    clips: dict[str, list[Trial]] = {}
+    clips: dict[str, list[MovieTrial]] = {}
     for source in sources:
-        trial = source.load()
-        if trial.video.shape[2] < _BINS * _BIN_FRAMES + _LATER[-1] + _ROW_EVERY:
-            raise DataError(
-                f"trial {source.name!r} of mouse {source.mouse!r}: {trial.video.shape[2]} frames;"
-                " too short for the linear baseline"
-            )
-        clips.setdefault(source.clip, []).append(trial)
+        clips.setdefault(source.clip, []).append(source)
     if len(clips) < 2:
         raise DataError(f"{len(clips)} different movies to fit the linear baseline on; valid is 2 or more")
-    trials = [trial for again in clips.values() for trial in again]
-    population = _population(trials)
-    parts = [_part(again, population) for again in clips.values()]
+    population = _population(sources)
+    parts = [_part([_long_enough(source) for source in again], population) for again in clips.values()]
     reader, choice = fit_ridge(parts, _STRENGTHS, _COMPONENTS, _FOLDS)
     return LinearMovies(reader, choice, population)
 
 
-def _population(trials: Sequence[Trial]) -> NDArray[np.float32]:
+def _long_enough(source: MovieTrial) -> Trial:
+    trial = source.load()
+    frames, fewest = trial.video.shape[2], _BINS * _BIN_FRAMES + _LATER[-1] + _ROW_EVERY
+    if frames < fewest:
+        raise DataError(
+            f"trial {source.name!r} of mouse {source.mouse!r}: {frames} frames; valid for the linear baseline"
+            f" is {fewest} or more"
+        )
+    return trial
+
+
+def _population(sources: Sequence[MovieTrial]) -> NDArray[np.float32]:
     """Leading components of the responses, (N, K), as many as the regression can take."""
-    neurons = len(trials[0].responses)
+    neurons = len(sources[0].load().responses)
     most = _MOST_FEATURES // _BINS
     if neurons <= most:
         return np.eye(neurons, dtype=np.float32)
-    bins = np.concatenate([_binned(trial.responses)[:, ::_BIN_FRAMES] for trial in trials], axis=1)
+    binned = [_binned(source.load().responses)[:, ::_BIN_FRAMES] for source in sources]
+    bins = np.concatenate(binned, axis=1)
     scale = 1 / np.maximum(bins.std(axis=1), 1e-6)
     scaled = (bins - bins.mean(axis=1, keepdims=True)) * scale[:, None]
     vectors = np.linalg.eigh(scaled @ scaled.T)[1][:, ::-1][:, :most]

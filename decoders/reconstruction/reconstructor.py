@@ -2,7 +2,6 @@
 
 import hashlib
 import time
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +20,7 @@ from decoders.reconstruction.mask import EVALUATION_THRESHOLD
 from decoders.reconstruction.problem import InversionProblem
 from decoders.reconstruction.published_inversion import PublishedRecipe, invert_published
 from decoders.reconstruction.scored_clips import ScoredClip
+from decoders.result_folder import read_arrays, write_arrays
 from rig.errors import DataError
 
 _AVERAGED = frozenset({"published"})  # recipes whose ensemble is the mean of what each model gives alone
@@ -112,7 +112,7 @@ class Reconstructor:
         started_s = time.perf_counter()
         movie = compute()
         made = Reconstruction(_in_half(movie), time.perf_counter() - started_s)
-        _write(made, path)
+        write_arrays(path, {"movie": made.movie.astype(np.float16), "seconds": made.seconds})
         return made
 
     def _inverted(
@@ -139,7 +139,7 @@ class Reconstructor:
                 progress=False,
             )
         except DataError as error:
-            raise DataError(f"trial {clip.trial.name!r} of mouse {clip.of.mouse.name!r}: {error}") from None
+            raise DataError(f"{clip.of.mouse.path}: trial {clip.trial.name!r}: {error}") from None
 
     def _given(self, clip: ScoredClip, trial: Trial, variant: Variant, tier: TrainingTier | None) -> Trial:
         """What the inversion is told about the clip: everything but its video."""
@@ -201,26 +201,9 @@ def _in_half(movie: NDArray[np.float32]) -> NDArray[np.float32]:
     return movie.astype(np.float16).astype(np.float32)
 
 
-def _write(made: Reconstruction, path: Path) -> None:
-    """Keep a movie, whole or not at all."""
-    partial_path = path.with_name(f".{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial_path.open("wb") as file:
-            np.savez(file, allow_pickle=False, movie=made.movie.astype(np.float16), seconds=made.seconds)
-        partial_path.replace(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error}") from error
-
-
 def _read(path: Path, frames: int) -> Reconstruction:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            movie, seconds = archive["movie"].astype(np.float32), float(archive["seconds"])
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: damaged; delete it to have it made anew") from error
-    if movie.shape != (frames, 36, 64):
-        raise DataError(
-            f"{path}: {movie.shape} is no movie of {frames} frames; delete it to have it made anew"
-        )
-    return Reconstruction(movie, seconds)
+    kept = read_arrays(path)
+    shape = kept["movie"].shape if "movie" in kept else ()
+    if shape != (frames, 36, 64) or "seconds" not in kept:
+        raise DataError(f"{path}: {shape} is no movie of {frames} frames; delete it to have it made anew")
+    return Reconstruction(kept["movie"].astype(np.float32), float(kept["seconds"]))

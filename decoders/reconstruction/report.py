@@ -80,8 +80,9 @@ def tables(report: Json) -> list[Table]:
     """Figures, and ablations if there are any, for the terminal."""
     title = f"{report['recipe']} recipe, {len(report['models'])} models, {report['clips']} clips"
     shown = Table(title=f"{title}, {report['provenance']['data']} data")
-    for heading in ("", "mean", "95 % interval"):
-        shown.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
+    shown.add_column("")
+    for heading in ("mean", "95 % interval"):
+        shown.add_column(heading, justify="right", no_wrap=True)
     for name, (told, digits) in rows(report).items():
         shown.add_row(name, number(told["mean"], digits), interval(told["interval"], digits))
     found = [shown]
@@ -97,8 +98,9 @@ def interval(low_high: list[float] | None, digits: int = 3) -> str:
 
 def _ablations(report: Json) -> Table:
     shown = Table(title="ablations")
-    for heading in ("", "correlation", "difference", "95 % interval", "published"):
-        shown.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
+    shown.add_column("")  # the one that may wrap, on a narrow terminal
+    for heading in ("correlation", "difference", "95 % interval", "published"):
+        shown.add_column(heading, justify="right", no_wrap=True)
     everything, published = report["correlation"]["mean"], report["published_correlation"]
     shown.add_row("everything", number(everything), "-", "-", number(published))
     for name, told in report["ablations"].items():

@@ -60,8 +60,9 @@ class ResponseNoise:
         deviations = np.where(known, values - values.sum(axis=1, keepdims=True) / count, 0.0)
         here = (deviations**2).sum(axis=1) / count[:, 0]
         variance = np.asarray(known_of(encoder).get(f"noise_{encoder.mice[mouse]}", here), np.float64)
-        usable = variance[known.any(axis=1)]
-        spread = np.sqrt(np.maximum(variance, max(_FAINTEST * float(usable.mean()), 1e-12)))[:, None]
+        usable = variance[known.any(axis=1)]  # empty where nothing is known of a whole stretch of a clip
+        faintest = max(_FAINTEST * float(usable.mean()), 1e-12) if usable.size else 1.0
+        spread = np.sqrt(np.maximum(variance, faintest))[:, None]
         whitener = prediction_error_filter(_correlations(deviations / spread, order))
 
         def moved(array: NDArray[Any]) -> Tensor:

@@ -54,10 +54,15 @@ class ScoredClip:
         frames = trial.video.shape[2]
         if frames < DROPPED_FRAMES + 2:
             raise DataError(
-                f"trial {self.trial.name!r} of mouse {self.of.mouse.name!r}: {frames} frames, of which the first"
+                f"{self.of.mouse.path}: trial {self.trial.name!r} has {frames} frames, of which the first"
                 f" {DROPPED_FRAMES} are not scored; valid is {DROPPED_FRAMES + 2} or more"
             )
         return trial
+
+    @property
+    def trained_without(self) -> tuple[str, str]:
+        """Mouse, and the movie that is left out of `training` for this clip alone: none for a clip of another tier."""
+        return self.of.mouse.name, self.trial.clip if self.trial.tier == TRAIN else ""
 
     def training(self) -> list[MovieTrial]:
         """The mouse's training trials; of those, the ones of movies that are in another tier too are left out."""

@@ -1,17 +1,15 @@
 """The published reconstruction through a small encoder whose movies are known, and what it refuses."""
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from decoders.datasets.movie_trials import MovieTrial, Trial
 from decoders.reconstruction import invert
-from decoders.reconstruction.encoder import predict_clip
 from decoders.reconstruction.mask import load_mask, save_mask, selected, train_mask
 from decoders.reconstruction.problem import InversionOptions, InversionProblem
 from decoders.reconstruction.published_inversion import (
@@ -21,58 +19,15 @@ from decoders.reconstruction.published_inversion import (
     window_starts,
 )
 from rig.errors import DataError
+from tests.unit.few_filters import FewFilters, made_up
 
 FRAMES = 40
 SHORT = PublishedRecipe(iterations=12, windows_at_once=8)
 
 
-@dataclass(frozen=True)
-class FewFilters:
-    """An encoder of the bare movie: linear filters, the mean of three frames, running as a gain, softplus."""
-
-    filters: torch.Tensor  # (N, 36, 64)
-    breaks_at: int = 10**9
-    kind = "light"
-    mice = ("",)
-    input_size = (36, 64)
-    shortest = 3
-
-    def __post_init__(self):
-        object.__setattr__(self, "calls", [])
-
-    @property
-    def neurons(self):
-        return (len(self.filters),)
-
-    def assemble(self, video, behavior, pupil_center):
-        scalars = torch.cat([behavior, pupil_center], dim=1)[..., None, None]
-        return torch.cat([video[:, None], scalars.expand(-1, -1, -1, *self.input_size)], dim=1)
-
-    def respond(self, inputs, mouse):
-        self.calls.append(len(inputs))
-        if len(self.calls) == self.breaks_at:
-            raise KeyboardInterrupt
-        drive = torch.einsum("nhw,bthw->bnt", self.filters, inputs[:, 0] / 127.5 - 1)
-        smooth = torch.nn.functional.avg_pool1d(drive, 3, 1, 1, count_include_pad=False)
-        return torch.nn.functional.softplus(smooth + inputs[:, 2].mean((2, 3))[:, None])
-
-    def predict(self, video, behavior, pupil_center, mouse=0):
-        return predict_clip(self, video, behavior, pupil_center, mouse)
-
-
 @pytest.fixture(scope="module")
 def encoder():
     return made_up(0)
-
-
-def made_up(seed, neurons=48):
-    """Filters that look at blobs of the left three quarters of the screen."""
-    draw = np.random.default_rng(seed)
-    rows, columns = np.mgrid[:36, :64]
-    places = draw.uniform((0, 0), (36, 48), (neurons, 2))
-    distance = (rows - places[:, :1, None]) ** 2 + (columns - places[:, 1:, None]) ** 2
-    signs = draw.choice([-1.0, 1.0], (neurons, 1, 1))
-    return FewFilters(torch.from_numpy((signs * np.exp(-distance / 32) / 8).astype(np.float32)))
 
 
 @pytest.fixture(scope="module")
