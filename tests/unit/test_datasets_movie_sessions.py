@@ -8,32 +8,12 @@ import pytest
 from decoders.datasets.movies import open_movies
 from decoders.traces.live import RoiActivity
 from rig.acquisition.states import FinishReason
-from rig.config import load_config
 from rig.errors import DataError
 from rig.messages import Frame, Prediction, PredictionStream
 from rig.recording.reader import SessionReader
 from rig.recording.recorder import Recorder
 from rig.simulation.sessions import _World, simulate_session
-from tests.pipeline.rig_command import ROOT
-
-SECONDS, CLIP_FRAMES, NEURONS = 10.5, 60, 20
-ENCODER = ROOT / "docs" / "training" / "encoder.yaml"
-
-
-def small_rig(left_out=()):
-    rig = load_config(ENCODER)
-    camera = rig.cameras["two_photon"].model_copy(update={"height_px": 40, "width_px": 40})
-    stimulus = rig.stimulus
-    movie = stimulus.movie.model_copy(update={"clips": 3, "frames": CLIP_FRAMES})
-    return rig.model_copy(
-        update={
-            "cameras": {"two_photon": camera},
-            "serial": {name: source for name, source in rig.serial.items() if name not in left_out},
-            "running": None if "treadmill" in left_out else rig.running,
-            "stimulus": stimulus.model_copy(update={"movie": movie}),
-            "simulation": rig.simulation.model_copy(update={"neurons": NEURONS}),
-        }
-    )
+from tests.unit.movie_session import CLIP_FRAMES, NEURONS, SECONDS, small_rig
 
 
 @pytest.fixture(scope="module")

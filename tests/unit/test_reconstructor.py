@@ -16,6 +16,7 @@ from decoders.reconstruction.mask import selected
 from decoders.reconstruction.reconstructor import Reconstructor, _thinned
 from decoders.reconstruction.scored_clips import ScoredClip, ScoredMouse, scored_clips, scored_mice
 from decoders.reconstruction.similarity import compare, smooth
+from decoders.reconstruction.stimuli import Grid
 from rig.errors import CheckpointError, ConfigError, DataError
 from rig.simulation.movies import natural_movies
 from tests.unit.few_filters import FewFilters, made_up
@@ -416,3 +417,21 @@ def test_a_summary_is_the_mean_of_its_clips(score):
     assert ablation["published_difference"] == pytest.approx(0.44 - 0.569)
     assert told["seconds_per_clip"] == pytest.approx(np.mean([one.seconds for one in scores]))
     assert set(told["departures"]) == {"mouse/2", "mouse/3"}
+
+
+def test_stimuli_are_kept_for_their_blur(models, mouse, tmp_path):
+    grid = Grid("gratings", (0.125,), (3.75, 0.0))
+    clip, steps = clip_of(mouse), []
+
+    def correlations(smoothing):
+        evaluation = Evaluation(maker(models[:1], tmp_path), [Variant()], smoothing, None)
+        return evaluation.surface(grid, clip, 2, steps.append).correlation
+
+    first = correlations(0.5)
+    assert first.shape == (1, 2)
+    assert (first > 0).all()
+    models[0].calls.clear()
+    np.testing.assert_array_equal(correlations(0.5), first)
+    assert not models[0].calls
+    assert (correlations(3.0) != first).all()
+    assert steps == [1] * 6

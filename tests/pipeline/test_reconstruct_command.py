@@ -1,0 +1,175 @@
+"""`rig reconstruct`, from responses to movies in a folder that the same command goes on in."""
+
+import json
+import shutil
+import time
+
+import av
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from decoders.commands.reconstruct import reconstruct
+from decoders.datasets.movies import open_movies
+from decoders.reconstruction.similarity import compare
+from rig.errors import DataError
+from tests.pipeline.rig_command import assert_one_clear_line, rig, rig_json, start_rig
+
+QUICK = ("--iterations", 2)
+ENDINGS = {".mp4", ".npz", ".png"}
+app = typer.Typer()
+app.command()(reconstruct)
+
+
+def command(*arguments):
+    done = CliRunner().invoke(app, [*map(str, arguments), "--json"])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def changed_at(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def made(small_mice, tmp_path_factory):
+    """Report and folder of one run of the real command: the first presentation of two movies by two mice."""
+    out = tmp_path_factory.mktemp("reconstructed") / "movies"
+    return rig_json("reconstruct", *small_mice.options, "--clips", 1, *QUICK, "--out", out), out
+
+
+def test_every_presentation_becomes_three_files(small_mice, made):
+    report, out = made
+    mice = open_movies(small_mice.data, "sensorium")
+    shown = {f"{mouse.name}/{trial.name}": trial for mouse in mice for trial in mouse.of_tier("oracle")}
+    assert len(report["clips"]) == 4, "both presentations of one movie, to two mice"
+    assert report["recipe"] == "fast"
+    assert report["models"] == [str(path) for path in small_mice.encoders]
+    assert report["provenance"]["data"] == "simulated"
+    for name, told in report["clips"].items():
+        stem = name.replace("/", "-")
+        assert set(told["files"]) == {str(out / (stem + end)) for end in ENDINGS}
+        with np.load(out / f"{stem}.npz") as file:
+            movie, seen = file["movie"], file["shown"]
+            assert str(file["metadata_mouse"]) == shown[name].mouse
+            assert str(file["metadata_recipe"]) == "fast"
+            assert str(file["metadata_data"]) == "simulated"
+        video = np.moveaxis(shown[name].load().video, -1, 0)
+        assert (movie.shape, movie.dtype) == ((70, 36, 64), np.float32)
+        np.testing.assert_array_equal(seen, np.rint(video))
+        assert told["correlation"] == pytest.approx(compare(video, movie).correlation, abs=1e-4)
+        with av.open(str(out / f"{stem}.mp4")) as file:
+            assert file.streams.video[0].frames == 70
+            assert float(file.streams.video[0].average_rate) == 30
+        assert (out / f"{stem}.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_same_command_twice_does_nothing_twice(small_mice, made):
+    report, out = made
+    before = changed_at(out)
+    again = command(*small_mice.options, "--clips", 1, *QUICK, "--out", out)
+    assert changed_at(out) == before
+    assert again["clips"] == report["clips"]
+
+
+def test_a_file_that_went_away_comes_back_without_a_new_reconstruction(small_mice, made, tmp_path):
+    out = shutil.copytree(made[1], tmp_path / "movies")
+    before = changed_at(out)
+    gone = next(out.glob("*simulated-4-*.png"))
+    gone.unlink()
+    command(*small_mice.options, "--clips", 1, *QUICK, "--out", out)
+    after = changed_at(out)
+    kept = [name for name in before if gone.stem not in name]
+    assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
+    assert gone.exists()
+
+
+def test_another_reconstruction_does_not_go_on_in_the_folder(small_mice, made):
+    asked = (*small_mice.options, "--clips", 1, "--out", made[1])
+    with pytest.raises(
+        DataError, match=r"movies: a reconstruction with other iterations \(2, not 3\); give --out"
+    ):
+        command(*asked, "--iterations", 3)
+    with pytest.raises(DataError, match=r"with other recipe \(\"fast\", not \"published\"\)"):
+        command(*asked, *QUICK, "--recipe", "published")
+    with pytest.raises(DataError, match=r"with other smoothing_sigma \(0.5, not 0\.0\)"):
+        command(*asked, *QUICK, "--smoothing", 0)
+
+
+def test_killed_it_goes_on_where_it_was(small_mice, tmp_path):
+    data = small_mice.data / "simulated-3"
+    asked = ("--encoder", small_mice.encoders[0], "--data", data, "--layout", "sensorium", "--threads", 1,
+             "--iterations", 12, "--out", tmp_path / "out")  # fmt: skip
+    running = start_rig("reconstruct", *asked)
+    deadline_s = time.monotonic() + 60
+    while not (finished := list((tmp_path / "out").glob("[!.]*.png"))) and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    running.kill()
+    running.communicate()
+    assert 1 <= len(finished) < 4
+    before = changed_at(tmp_path / "out")
+    report = command(*asked)
+    assert len(report["clips"]) == 4
+    after = changed_at(tmp_path / "out")
+    stem = finished[0].stem
+    assert {stem + end: after[stem + end] for end in ENDINGS} == {
+        stem + end: before[stem + end] for end in ENDINGS
+    }
+    assert not list((tmp_path / "out" / "unfinished").iterdir())
+
+
+def test_single_trials_of_any_tier(small_mice, tmp_path):
+    data = small_mice.data / "simulated-3"
+    trial = open_movies(data, "sensorium")[0].of_tier("train")[1].name
+    options = (
+        "--encoder",
+        small_mice.encoders[0],
+        "--data",
+        data,
+        "--layout",
+        "sensorium",
+        "--threads",
+        1,
+        *QUICK,
+    )
+    report = command(*options, "--trial", trial, "--out", tmp_path / "out")
+    assert list(report["clips"]) == [f"simulated-3/{trial}"]
+    with pytest.raises(DataError, match="no trial '99'; valid: 0, 1, 2"):
+        command(*options, "--trial", trial, "--trial", 99, "--out", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_session_of_ours(small_session, tmp_path):
+    report = command(*small_session.options, *QUICK, "--out", tmp_path / "out")
+    assert [name.split("/")[0] for name in report["clips"]] == ["tuesday"] * len(report["clips"])
+    assert report["provenance"]["data"] == "simulated"
+    with np.load(next((tmp_path / "out").glob("*.npz"))) as file:
+        assert file["movie"].shape[1:] == (36, 64)
+        assert str(file["metadata_rate_hz"]) == "30.0"
+
+
+def test_what_was_finished_stays_when_a_later_trial_cannot_be_read(small_mice, tmp_path):
+    data = shutil.copytree(small_mice.data / "simulated-3", tmp_path / "simulated-3")
+    bad = open_movies(data, "sensorium")[0].of_tier("oracle")[1]
+    file = data / "data" / "responses" / f"{bad.name}.npy"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-100])
+    asked = ("--encoder", small_mice.encoders[0], "--data", data, "--layout", "sensorium", "--threads", 1, *QUICK,
+             "--out", tmp_path / "out")  # fmt: skip
+    done = rig("reconstruct", *asked)
+    assert_one_clear_line(done, f"data/responses/{bad.name}.npy: cut short, or no array of numbers")
+    (first,) = (tmp_path / "out").glob("*.png")
+    at_ns = first.stat().st_mtime_ns
+    file.write_bytes(whole)
+    assert len(command(*asked)["clips"]) == 4
+    assert first.stat().st_mtime_ns == at_ns
+
+
+def test_a_folder_of_somebody_elses_is_left_alone(small_mice, tmp_path):
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(DataError, match="exists already and is no reconstruction; give --out another name"):
+        command(*small_mice.options, *QUICK, "--out", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
