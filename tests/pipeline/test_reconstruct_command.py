@@ -104,7 +104,7 @@ def test_killed_it_goes_on_where_it_was(small_mice, tmp_path):
     asked = ("--encoder", small_mice.encoders[0], "--data", data, "--layout", "sensorium", "--threads", 1,
              "--iterations", 12, "--out", tmp_path / "out")  # fmt: skip
     running = start_rig("reconstruct", *asked)
-    deadline_s = time.monotonic() + 60
+    deadline_s = time.monotonic() + 90
     while not (finished := list((tmp_path / "out").glob("[!.]*.png"))) and time.monotonic() < deadline_s:
         time.sleep(0.02)
     running.kill()
