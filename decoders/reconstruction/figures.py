@@ -87,7 +87,7 @@ def surface(told: Json) -> Figure:
     image = axes.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         dark = np.isnan(value) or value < 0.6
-        said = "-" if np.isnan(value) else f"{value:.2f}"
+        said = "-" if np.isnan(value) else f"{round(value, 2) + 0.0:.2f}"  # no "-0.00"
         axes.text(column, row, said, ha="center", va="center", fontsize=8, color="w" if dark else "k")
     axes.set_xticks(range(len(told["time"])), [f"{v:g}" for v in told["time"]])
     axes.set_yticks(range(len(told["space"])), [f"{v:g}" for v in told["space"]])

@@ -53,13 +53,17 @@ def test_differences_are_in_grey_levels_of_the_movie(shown):
 
 
 def test_figures_are_of_scored_pixels_and_frames(departure):
-    maps, square, _ = departure
+    maps, square, strip = departure
     inside = replace(maps, mask=square)
     told = inside.summary()
     values = maps.difference[30:, square].astype(np.float64)
     assert told["difference_rms"] == pytest.approx(np.sqrt((values**2).mean()))
     assert told["spread_mean"] == pytest.approx(maps.spread[30:, square].mean(), rel=1e-5)
     assert told["share_beyond_two_spreads"] > 0.9, "the models agree on what was not shown"
+    differing = replace(maps, mask=strip)  # here they differ from each other instead
+    differ, spread = (np.abs(values[30:, strip]) for values in (maps.difference, maps.spread))
+    assert differing.summary()["share_beyond_two_spreads"] == pytest.approx((differ > 2 * spread).mean())
+    assert 0.01 < differing.summary()["share_beyond_two_spreads"] < 0.5
     plane = inside.by_pixel()["difference"]
     assert np.isnan(plane[~square]).all()
     expected = np.sqrt((maps.difference[30:, 15, 15].astype(np.float64) ** 2).mean())

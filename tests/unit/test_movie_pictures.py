@@ -126,10 +126,10 @@ def test_a_strip_says_when_its_frames_were_shown(movies):
 
 def test_a_correlation_without_a_value_is_a_dash_and_not_a_colour(report):
     values = np.full((4, 7), 0.5)
-    values[0, 0] = np.nan
+    values[0, :2] = np.nan, -1e-4
     figure = figures.surface(Surface(GRIDS["gratings"], 2, "mouse", values).as_dict())
     cells = [text.get_text() for text in figure.axes[0].texts]
-    assert cells == ["-", *["0.50"] * 27]
+    assert cells == ["-", "0.00", *["0.50"] * 26]
     assert "temporal frequency, Hz" in texts(figure)
     figures.as_png(figures.correlations(report))
 
