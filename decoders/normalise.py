@@ -42,7 +42,9 @@ class RunningNormaliser:
     """
 
     def __init__(self, height_px: int, width_px: int, config: NormaliserConfig) -> None:
-        self._mean = np.zeros((height_px, width_px), np.float32)
+        self._size_px = (height_px, width_px)
+        self._mean = np.zeros(height_px * width_px, np.float32)
+        self._equal = np.full(self._mean.size, 1.0 / self._mean.size, np.float32)
         self._variance = 0.0
         self._common_mode, self._expected_std = config.common_mode, config.expected_std
         self._slowest = (
@@ -59,16 +61,16 @@ class RunningNormaliser:
         variance_share = self._slowest[1] if self._expected_std else max(self._slowest[1], newest)
         if self._expected_std and self.seen == 1:
             self._variance = (self._expected_std * float(frame.mean())) ** 2
-        deviation: NDArray[np.float32] = np.subtract(frame, self._mean, dtype=np.float32)
-        flat = deviation.reshape(-1)
+        # of so few numbers numpy's calls are the cost: no more of them than it takes
+        deviation: NDArray[np.float32] = np.subtract(frame.reshape(-1), self._mean, dtype=np.float32)
         self._mean += mean_share * deviation
         if not self._common_mode:
-            deviation -= np.add.reduce(flat) / flat.size
+            deviation -= deviation.dot(self._equal)
         kept = 1.0 - mean_share  # of the deviation is the distance to the mean that includes this frame
-        variance = kept * kept * float(flat.dot(flat)) / flat.size
+        variance = kept * kept * float(deviation.dot(deviation)) / deviation.size
         self._variance += variance_share * (variance - self._variance)
         deviation *= kept / max(math.sqrt(self._variance), _SMALLEST_STD)
-        return deviation
+        return deviation.reshape(self._size_px)
 
     def movie(self, frames: Iterable[NDArray[np.generic]]) -> NDArray[np.float32]:
         """Normalise frames in order, (T, H, W)."""

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from decoders.normalise import bin_area, bin_factor
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_array
-
     from decoders.atlas import Placement
 
 FIELD_MM = 11.0
@@ -24,6 +22,7 @@ _TILES = (
     2 * VIEW_PX
 )  # of the camera's frame, each way, for what is shown in it: no finer than the view, and cheap
 _SAMPLES = 4  # a pixel of the view, each way
+_EQUAL = np.full(_SAMPLES * _SAMPLES, 1 / _SAMPLES**2, np.float32)  # their shares, where the camera sees all
 _BINNED_PX = 4 * VIEW_PX  # finer frames are binned towards this edge first, so that no light is left out
 
 
@@ -81,16 +80,22 @@ class StandardView:
         height, width = self._binned
         inside = _by_pixel((column >= 0) & (column < width) & (row >= 0) & (row < height))
         index = _by_pixel(row.clip(0, height - 1) * width + column.clip(0, width - 1))
-        index = np.ascontiguousarray(index.T)  # (samples, pixels)
-        self._shares = _sparse(index, inside.T / np.maximum(inside.sum(axis=1), 1), height * width)
+        self._index = np.ascontiguousarray(index.T)  # (samples, pixels): what is added up lies side by side
+        self._shares = None if inside.all() else _shares(inside)
         self.size_px = (VIEW_PX, VIEW_PX)
-        self.key = "standard-" + hashlib.sha256(index.tobytes()).hexdigest()[:12]
+        self.key = "standard-" + hashlib.sha256(self._index.tobytes()).hexdigest()[:12]
         self._pixel_of = self._lookup(placement, height_px, width_px)
 
     def __call__(self, frame: NDArray[np.generic]) -> NDArray[np.float32]:
         """Camera frame (H, W) to (32, 32)."""
         binned = frame if self._bin == 1 else bin_area(frame, *self._binned)
-        seen: NDArray[np.float32] = self._shares @ binned.reshape(-1).astype(np.float32, copy=False)
+        # no index needs wrapping: of the ways to deal with those that would, it costs least
+        samples = binned.astype(np.float32, copy=False).take(self._index, mode="wrap")
+        if self._shares is None:
+            seen: NDArray[np.float32] = _EQUAL.dot(samples)
+        else:
+            samples *= self._shares
+            seen = np.add.reduce(samples, 0)
         return seen.reshape(self.size_px)
 
     def back(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -107,17 +112,10 @@ class StandardView:
         return np.where(inside, row * VIEW_PX + column, VIEW_PX * VIEW_PX)
 
 
-def _sparse(index: NDArray[np.generic], shares: NDArray[np.generic], camera_px: int) -> "csr_array":
-    """Samples (samples, pixels) of the camera and their shares as one matrix, (pixels, camera_px)."""
-    from scipy.sparse import csr_array  # here: a third of a second
-
-    rows = np.broadcast_to(np.arange(index.shape[1]), index.shape)
-    matrix = csr_array(
-        (shares.ravel(), (rows.ravel(), index.ravel())), (index.shape[1], camera_px), dtype=np.float32
-    )
-    matrix.sum_duplicates()
-    matrix.eliminate_zeros()
-    return matrix
+def _shares(inside: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Which samples the camera sees, (pixels, samples), to what each is of its pixel's mean, (samples, pixels)."""
+    seen = np.maximum(inside.sum(axis=1), 1)
+    return np.ascontiguousarray(inside.T / seen, np.float32)
 
 
 def _by_pixel(samples: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -99,6 +99,17 @@ def test_the_same_frames_give_the_same_bits(mouse):
     assert live(frames)[1].tobytes() == live(frames)[1].tobytes()
 
 
+def test_an_answer_stays(mouse):
+    decoder = CausalBehavior("behavior", _config())
+    decoder.load(CAMERA)
+    answers, copies = [], []
+    for k, pixels in enumerate(mouse.frames[:120]):
+        answers.append(decoder.step(Frame("widefield", k, -1, 0, pixels)))
+        copies.append(answers[-1].copy())
+    assert len(set(np.array(copies)[90:].tolist())) > 20
+    np.testing.assert_array_equal(answers, copies)
+
+
 def test_no_future_frame_takes_part(mouse):
     frames = mouse.frames[:200]
     changed = np.concatenate([frames[:150], frames[150:, ::-1]])

@@ -40,6 +40,28 @@ def test_statistics_of_the_first_frames_are_plain_averages():
     np.testing.assert_allclose(normalised(frames)[-1], expected, rtol=1e-4, atol=1e-4)
 
 
+def test_without_the_common_mode_only_what_differs_between_pixels_counts():
+    frames = np.random.default_rng(0).normal(100.0, 5.0, (8, 3, 4))
+    config = NormaliserConfig(1.0, 2.0, 10.0, common_mode=False)
+    distances = np.array([f - frames[: k + 1].mean(axis=0) for k, f in enumerate(frames)])
+    distances -= distances.mean(axis=(1, 2), keepdims=True)
+    expected = distances[-1] / np.sqrt(np.mean(np.square(distances)))
+    seen = RunningNormaliser(3, 4, config).movie(frames)[-1]
+    np.testing.assert_allclose(seen, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("common_mode", [True, False])
+def test_a_frame_goes_in_unchanged_and_its_result_stays(common_mode):
+    frames = np.random.default_rng(0).normal(100.0, 5.0, (3, 3, 4)).astype(np.float32)
+    normaliser = RunningNormaliser(3, 4, NormaliserConfig(1.0, 2.0, 10.0, common_mode))
+    before, results, copies = frames.copy(), [], []
+    for frame in frames:
+        results.append(normaliser.step(frame))
+        copies.append(results[-1].copy())
+    np.testing.assert_array_equal(frames, before)
+    np.testing.assert_array_equal(results, copies)
+
+
 def test_gain_and_offset_of_the_camera_do_not_matter():
     frames = np.random.default_rng(0).normal(100.0, 5.0, (50, 3, 4))
     np.testing.assert_allclose(normalised(frames)[1:], normalised(7 * frames + 300)[1:], rtol=1e-2, atol=2e-3)

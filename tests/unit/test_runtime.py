@@ -82,6 +82,18 @@ def test_importing_live_decoders_is_light():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_loading_the_run_rest_decoder_is_light():
+    code = (
+        "import sys; from decoders.behavior.live import CausalBehavior; from rig.messages import FrameStream;"
+        "config = CausalBehavior.Config(decoder='causal', camera='w');"
+        "at = {'bregma': (64.0, 46.0), 'lambda': (64.0, 94.0)};"
+        "CausalBehavior('b', config).load(FrameStream('w', 128, 128, 'uint16', 30.0, 0.0, landmarks_px=at));"
+        "sys.exit(', '.join({'torch', 'sklearn', 'scipy', 'onnx'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def losses_of(network, fail_at=None):
     data = torch.randn(8, 3, generator=torch.Generator().manual_seed(1))
 

@@ -63,6 +63,39 @@ def test_what_the_camera_does_not_see_is_zero():
     assert (seen[:, :10] == 500).all()
 
 
+@pytest.mark.parametrize(("mounted", "all_seen"), [(placement(7, 0.8), True), (placement(7, 1.1), False)])
+def test_a_pixel_is_the_mean_of_those_of_its_samples_that_the_camera_sees(mounted, all_seen):
+    frame = np.random.default_rng(0).integers(0, 4000, (128, 128)).astype(np.uint16)
+    at_mm = ((np.arange(128) + 0.5) / 128 - 0.5) * FIELD_MM  # four a pixel each way
+    column, row = (np.rint(px).astype(int) for px in mounted.to_px(at_mm[None, :], -1.6 - at_mm[:, None]))
+    inside = (column >= 0) & (column < 128) & (row >= 0) & (row < 128)
+    value = np.where(inside, frame[row.clip(0, 127), column.clip(0, 127)], 0.0)
+    total, seen = (a.reshape(32, 4, 32, 4).sum(axis=(1, 3)) for a in (value, inside))
+    assert inside.all() == all_seen
+    expected = total / np.maximum(seen, 1)
+    np.testing.assert_allclose(StandardView(mounted, 128, 128)(frame), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("centre", [(63.5, 63.5), (120.0, 63.5)])
+def test_how_a_frame_lies_in_memory_makes_no_difference(centre):
+    view = StandardView(placement(centre=centre), 128, 128)
+    frame = np.random.default_rng(0).integers(0, 4000, (128, 128)).astype(np.uint16)
+    expected = view(frame)
+    alike = (frame.astype(np.float32), np.asfortranarray(frame), frame.repeat(2, 1)[:, ::2])
+    for other in alike:
+        assert view(other).tobytes() == expected.tobytes()
+
+
+def test_what_was_seen_stays():
+    view = StandardView(placement(centre=(120.0, 63.5)), 128, 128)
+    frame = np.full((128, 128), 500, np.float32)
+    seen = view(frame)
+    before = seen.copy()
+    view(2 * frame)
+    frame[:] = 0
+    np.testing.assert_array_equal(seen, before)
+
+
 def test_landmarks_are_needed():
     with pytest.raises(DataError, match="1 landmarks_px; valid is two or three"):
         place({"bregma": (1.0, 2.0)}, "rig.yaml")
