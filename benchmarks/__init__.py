@@ -28,10 +28,15 @@ def tell(asked: argparse.Namespace, report: dict[str, Any]) -> None:
     print(json.dumps({**report, "machine": machine}, indent=None if asked.json else 2))
 
 
-def rig(*command: object) -> dict[str, Any]:
-    """Run a `rig` command as a user would, and return its JSON report."""
+def rig(*command: object, python_path: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Run a `rig` command as a user would, with folders more to import from, and return its JSON report."""
+    folders = [*map(str, python_path), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
-        [RIG, *map(str, command), "--json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
+        [RIG, *map(str, command), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, folders))},
     )
     report: dict[str, Any] = json.loads(done.stdout)
     return report
