@@ -1,0 +1,104 @@
+"""Our causal run/rest decoder beside the published CNN-GRU, trained on the same simulated mice, tested on others.
+
+The CNN-GRU of Ajioka et al. 2024 (doi 10.1371/journal.pcbi.1011074) looks six frames ahead and is normalised by the
+whole session; ours does neither. Both are trained on the same four mice (seeds 200 to 203; the published recipe also
+takes the best epoch by a fifth, 204) and answer the five that `docs/decoders.md` reports on (seeds 100 to 104), 7,200
+frames of 128 x 128 pixels each. Scored are the frames that both answer.
+
+Without a GPU the published training is cut short: `--frames-per-epoch` frames are drawn in each of its three epochs
+and both of its stages (published: all of them), from random weights (published: ImageNet's). Time per fold is told.
+`--folder` keeps recordings and what was trained, and uses those that are there.
+"""
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import RIG, arguments, tell
+from decoders.behavior.metrics import HALF, Answers, score_frames
+from decoders.behavior.predictor import FitOptions, Predictor, fit
+from decoders.datasets.behavior import BehaviorRecording, Excerpt
+from decoders.datasets.recordings import open_recordings
+
+_RECIPE = Path(__file__).parents[1] / "docs" / "training" / "behavior.yaml"
+_TRAINING_SEED, _TEST_SEED, _MICE = 200, 100, 5
+_MODELS = ("causal", "cnn-gru")
+
+
+@contextmanager
+def mice(folder: Path, seed: int) -> Iterator[Sequence[BehaviorRecording]]:
+    """Five simulated mice from a seed on, recorded where they are not there yet."""
+    if not folder.exists():
+        command = [RIG, "simulate", _RECIPE, "--out", folder, "--mice", _MICE, "--minutes", 4, "--seed", seed]
+        subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
+    with open_recordings([folder], "sessions") as found:
+        yield found
+
+
+def trained(model: str, recordings: Sequence[BehaviorRecording], options: FitOptions) -> Predictor:
+    """Fit a model on all mice but the last, which the published recipe validates on."""
+    excerpts = [Excerpt(recording, 0, len(recording)) for recording in recordings]
+    return fit(model, excerpts[:-1], excerpts[-1:], options)
+
+
+def scored(recording: BehaviorRecording, answers: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """AUC, and accuracy at 0.5, of every model on the frames that all of them answer."""
+    known = np.all([np.isfinite(probability) for probability in answers.values()], axis=0)
+    halves = np.full(len(recording), HALF), np.full(len(recording), np.inf)
+    found = {}
+    for model, probability in answers.items():
+        same = np.where(known, probability, np.float32(np.nan))
+        told = Answers(
+            recording.mouse, recording.session, recording.rate_hz, same, recording.running, *halves
+        )
+        score = score_frames([told])
+        found[model] = {"auc": round(score.auc, 4), "accuracy": round(score.accuracy, 4)}
+    return found
+
+
+def compared(folder: Path, frames_per_epoch: int) -> dict[str, Any]:
+    """Train both, and score both on the mice that neither was trained on."""
+    cut = {"frames_per_epoch": frames_per_epoch, "batch": 32, "validation_frames": frames_per_epoch // 4}
+    predictors, seconds = {}, {}
+    with mice(folder / "training", _TRAINING_SEED) as recordings:
+        for model in _MODELS:
+            settings = cut if model == "cnn-gru" else None
+            began_s = time.process_time()
+            options = FitOptions(folder / "cache", threads=1, settings=settings)
+            predictors[model] = trained(model, recordings, options)
+            seconds[model] = round(time.process_time() - began_s)
+    with mice(folder / "test", _TEST_SEED) as recordings:
+        found = {
+            recording.mouse: scored(recording, {name: p.predict(recording) for name, p in predictors.items()})
+            for recording in recordings
+        }
+    means = {
+        model: {
+            figure: round(float(np.mean([scores[model][figure] for scores in found.values()])), 4)
+            for figure in ("auc", "accuracy")
+        }
+        for model in _MODELS
+    }
+    return {"mean": means, "mice": found, "training_cpu_s": seconds}
+
+
+def main() -> None:
+    """Compare both models."""
+    asked = arguments(__doc__, frames_per_epoch=4800, folder="")
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(asked.folder or temporary)
+        report = compared(folder, asked.frames_per_epoch)
+    told = {"data": "simulated", "seeds": 1, "device": "cpu", "frames_per_epoch": asked.frames_per_epoch}
+    tell(asked, {**told, **report})
+
+
+if __name__ == "__main__":
+    main()
