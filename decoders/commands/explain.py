@@ -77,7 +77,7 @@ def behavior(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed, retraining.")] = 0,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where networks are retrained.")] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of a network, retraining.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of a network.")] = 2,
     series: Series = None,
     speed: Speed = None,
     speed_unit: SpeedUnit = None,
@@ -103,6 +103,9 @@ def behavior(
 
     asked = settings(given or [])
     _check(models, retrain, asked, out)
+    import torch
+
+    torch.set_num_threads(threads)
     options = MaskOptions(mask_px, stride_px, shape, areas, sides, controls)
     placed, marks = load_atlas(atlas), read_landmarks(landmarks or [])
     reading = ReadingOptions(series, speed, speed_unit)
