@@ -13,11 +13,13 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from decoders.peers import ALONE, Peer
 from rig import terminal
 from rig.errors import CheckpointError
 
 _LOG = logging.getLogger(__name__)
 _SHORTEST_CYCLE = 3  # steps: up, the top, down
+_NEXT_SEED = 1_000_000_007  # from one process to the next: others draw other noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,7 @@ def train(
     config: TrainingConfig,
     resume: Path | None = None,
     best: WeightsKeeper | None = None,
+    peer: Peer = ALONE,
 ) -> list[float]:
     """Minimise the losses that `losses(epoch)` yields, one optimiser step each; return the mean loss of every epoch.
 
@@ -129,6 +132,8 @@ def train(
         same result, and it is removed at the end.
     best
         Chooses the epoch whose weights are left in the network; None: the last.
+    peer
+        Which of several processes this is. Each yields as many losses, the means of which are minimised.
 
     Raises
     ------
@@ -143,32 +148,40 @@ def train(
     if best:
         parts["best"] = best
     history = _load(resume, parts, config) if resume and resume.exists() else []
-    with _display(len(history) * steps, config.epochs * steps) as (advance, tell):
+    peer.meet()  # all have read before the first one writes
+    with _display(len(history) * steps, config.epochs * steps, peer) as (advance, tell):
 
         def step(loss: Tensor) -> None:
-            _step(network, loss, optimiser, scaler, config.largest_gradient)
+            optimiser.zero_grad()
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            peer.average_gradients(network)
+            _step(network, optimiser, scaler, config.largest_gradient)
             schedule.step()
             advance()
 
         for epoch in range(len(history), config.epochs):
-            torch.manual_seed(config.seed * 1000 + epoch)  # the same draws whether resumed or not
+            seed = config.seed * 1000 + epoch + _NEXT_SEED * peer.rank
+            torch.manual_seed(seed)  # the same draws whether resumed or not
             network.train()
             history.append(_epoch(losses(epoch), step))
             tell(f"epoch {epoch + 1} of {config.epochs}, loss {history[-1]:.3f}")
             if best:
                 best.check(network)
-            if resume:
+            if resume and peer.leads:
                 _save(resume, parts, config, history)
     if best:
         best.restore(network)
-    if resume:
+    if resume and peer.leads:
         resume.unlink(missing_ok=True)
     return history
 
 
 @contextmanager
-def _display(done: int, total: int) -> Iterator[tuple[Callable[[], None], Callable[[str], None]]]:
+def _display(done: int, total: int, peer: Peer) -> Iterator[tuple[Callable[[], None], Callable[[str], None]]]:
     """Show a bar of steps, or without a terminal a line every ten seconds; yields what advances it, and what tells."""
+    if not peer.leads:
+        yield lambda: None, lambda text: None
+        return
     may_log = terminal.seldom()
     with terminal.progress(transient=True) as progress:
         bar = progress.add_task("training", total=total, completed=done)
@@ -224,13 +237,10 @@ def _warm_up_cosine(step: int, total: int, config: TrainingConfig) -> float:
 
 def _step(
     network: nn.Module,
-    loss: Tensor,
     optimiser: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     largest_gradient: float | None,
 ) -> None:
-    optimiser.zero_grad()
-    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     if largest_gradient is not None:
         scaler.unscale_(optimiser)
         nn.utils.clip_grad_norm_(network.parameters(), largest_gradient)
@@ -256,7 +266,8 @@ def _save(path: Path, parts: dict[str, Any], config: TrainingConfig, history: li
 
 def _load(path: Path, parts: dict[str, Any], config: TrainingConfig) -> list[float]:
     try:
-        state = torch.load(path, weights_only=True)  # weights_only: nothing in the file is executed
+        # weights_only: nothing in the file is executed; on the CPU: not all processes' states on the first GPU
+        state = torch.load(path, map_location="cpu", weights_only=True)
         history: list[float] = state["history"]
         same = state["config"] == json.dumps(asdict(config))
     except Exception as error:  # torch names no base class for what a broken file raises

@@ -135,7 +135,15 @@ def encoder(
         list[str] | None, typer.Option("--set", help="KEY=VALUE of the recipe; may be repeated.")
     ] = None,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the network is trained.")] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads, of each process.")] = 2,
+    processes: Annotated[
+        int,
+        typer.Option(min=1, help="Processes that share every batch; on cuda each takes a GPU (published)."),
+    ] = 1,
+    teacher: Annotated[
+        list[Path] | None,
+        typer.Option(help="Encoder of the same mice to be taught by (published); may be repeated."),
+    ] = None,
     labels: Labels = None,
     as_json: Json = False,
 ) -> None:
@@ -150,11 +158,17 @@ def encoder(
     from decoders.reconstruction.train import train_encoder
 
     cache = out.with_name(out.name + ".cache")
-    options = EncoderOptions(cache, seed, minutes, device, threads, settings(given or []))
+    teachers = tuple(teacher or ())
+    options = EncoderOptions(
+        cache, seed, minutes, device, threads, settings(given or []), processes, teachers
+    )
     mice = open_movies(data, layout, labels)
-    limit = f" --minutes {minutes:g}" if minutes else ""
-    origins = [mouse.origin for mouse in mice]
-    came_from = provenance(f"rig train encoder --preset {preset} --seed {seed}{limit}", origins)
+    further = [f" --minutes {minutes:g}"] if minutes else []
+    further += [f" --processes {processes}"] if processes > 1 else []
+    further += [f" --teacher {path}" for path in teachers]
+    further += [f" --set {setting}" for setting in given or []]
+    command = f"rig train encoder --preset {preset} --seed {seed}{''.join(further)}"
+    came_from = provenance(command, [mouse.origin for mouse in mice])
     score = train_encoder(mice, preset, options, out, came_from)
     shutil.rmtree(cache, ignore_errors=True)
     report({"checkpoint": str(out), "preset": preset, **asdict(score), "provenance": came_from}, as_json)
@@ -179,9 +193,8 @@ def mask(
     mice = {mouse.name: mouse for mouse in open_movies(data, layout, labels)}
     if name not in mice:
         raise DataError(f"{data}: no mouse {name!r}; valid: {', '.join(mice)}")
-    from decoders.reconstruction import load_encoder
+    from decoders.reconstruction.encoder import load_encoder, mouse_index
     from decoders.reconstruction.mask import EVALUATION_THRESHOLD, UPDATE_THRESHOLD, save_mask, train_mask
-    from decoders.reconstruction.scored_clips import mouse_index
 
     model = load_encoder(path)
     found = train_mask(
@@ -229,8 +242,7 @@ def preview(
     source = training.response_source(mouse, layout, labels)
     model, index = None, 0
     if path is not None:
-        from decoders.reconstruction import load_encoder
-        from decoders.reconstruction.scored_clips import mouse_index
+        from decoders.reconstruction.encoder import load_encoder, mouse_index
 
         model = load_encoder(path)
         index = mouse_index(model, mouse, path)

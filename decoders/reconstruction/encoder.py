@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from decoders.checkpoint import read_checkpoint
+from decoders.datasets.movie_trials import MovieMouse
 from rig.errors import CheckpointError, DataError
 
 HEIGHT_PX, WIDTH_PX = 36, 64  # of the movies of Sensorium 2023
@@ -102,6 +103,28 @@ def load_encoder(path: Path | str) -> Encoder:
     from decoders.reconstruction import light_encoder
 
     return light_encoder.load(checkpoint, path)
+
+
+def mouse_index(model: Encoder, mouse: MovieMouse, path: Path) -> int:
+    """Which of an encoder's mice this is: by name, or in a file without names the only one with as many neurons.
+
+    Raises
+    ------
+    CheckpointError
+        When it knows no such mouse.
+    """
+    alike = [k for k, count in enumerate(model.neurons) if count == mouse.neurons]
+    found = [k for k in alike if model.mice[k] == mouse.name]
+    if not any(model.mice) and len(alike) == 1:
+        return alike[0]
+    if not found:
+        knows = ", ".join(
+            f"{name or 'a mouse'} ({n})" for name, n in zip(model.mice, model.neurons, strict=True)
+        )
+        raise CheckpointError(
+            f"{path}: does not know mouse {mouse.name!r} with {mouse.neurons} neurons; it knows {knows}"
+        )
+    return found[0]
 
 
 def predict_mean(

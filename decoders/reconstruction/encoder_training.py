@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from decoders.datasets.movies import MovieMouse
+from decoders.peers import ALONE, Peer
 from decoders.reconstruction.averaging import MovingAverage
 from decoders.reconstruction.encoder import Encoder
 from decoders.reconstruction.encoder_clips import NOT_SCORED_FRAMES, MouseClips, Stretch, correlation
@@ -34,7 +35,8 @@ class EncoderOptions:
     """How an encoder is trained. `cache` keeps the state of a training that is broken off.
 
     With `minutes` the schedule is scaled to that time, and at its end no further step is made. `settings` replace
-    numbers of the recipe.
+    numbers of the recipe. The published preset can be trained by several `processes`, each with so many threads and,
+    with `device` "cuda", a GPU of its own; and be taught by `teachers`, files of encoders.
     """
 
     cache: Path
@@ -43,6 +45,8 @@ class EncoderOptions:
     device: str = "cpu"
     threads: int = 2
     settings: Mapping[str, Any] = field(default_factory=dict)
+    processes: int = 1
+    teachers: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +120,14 @@ class Loop:
     steps: int
 
 
-def run(loop: Loop, config: TrainingConfig, average: MovingAverage, state: Path, deadline: Deadline) -> int:
+def run(
+    loop: Loop,
+    config: TrainingConfig,
+    average: MovingAverage | None,
+    state: Path,
+    deadline: Deadline,
+    peer: Peer = ALONE,
+) -> int:
     """Train until the epochs or the time are over, and leave the averaged weights in the network; returns the epochs.
 
     Parameters
@@ -125,6 +136,8 @@ def run(loop: Loop, config: TrainingConfig, average: MovingAverage, state: Path,
         With the most epochs there can be; fewer when the time left is not enough for them.
     state
         Path of the files, without an ending, from which a training that was broken off goes on.
+    average
+        None in all processes but the first.
 
     Raises
     ------
@@ -133,21 +146,24 @@ def run(loop: Loop, config: TrainingConfig, average: MovingAverage, state: Path,
     """
     state.parent.mkdir(parents=True, exist_ok=True)
     file, resume = state.with_suffix(".json"), state.with_suffix(".resume")
-    if not file.exists():
+    if peer.leads and not file.exists():
         file.write_text(json.dumps(asdict(deadline.plan(config.epochs, loop))), encoding="utf-8")
+    peer.meet()
     plan = _planned(file)
 
     def losses(epoch: int) -> Iterator[Tensor]:
-        if deadline.passed and average.losses:
+        if epoch and peer.agree(deadline.passed):
             return
         for loss in islice(loop.losses(loop.network, epoch), plan.steps):
             yield loss
-            average.update(loop.network)  # the next loss is asked for, so the step is made
-            if deadline.passed:
+            if average:
+                average.update(loop.network)  # the next loss is asked for, so the step is made
+            if peer.agree(deadline.passed):
                 return
 
-    train(loop.network, losses, plan.steps, replace(config, epochs=plan.epochs), resume, average)
-    file.unlink()
+    train(loop.network, losses, plan.steps, replace(config, epochs=plan.epochs), resume, average, peer)
+    if peer.leads:
+        file.unlink()
     return plan.epochs
 
 
@@ -171,14 +187,20 @@ def _step_s(loop: Loop) -> float:
 def digest(mice: Sequence[MovieMouse], recipe: str, options: EncoderOptions) -> str:
     """Name of a training's state: the same data, recipe and seed, the same name."""
     data = [f"{mouse.path.resolve()} {mouse.neurons} {len(mouse.trials)}" for mouse in mice]
-    text = " ".join([*data, recipe, str(options.seed), options.device])
+    teachers = [str(path.resolve()) for path in options.teachers]
+    text = " ".join([*data, recipe, str(options.seed), options.device, *teachers])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def check_device(device: str) -> None:
-    """Raise `ConfigError` when a GPU is asked for and none found."""
-    if device == "cuda" and not torch.cuda.is_available():
+def check_device(device: str, processes: int = 1) -> None:
+    """Raise `ConfigError` when more GPUs are asked for, one by each process, than there are."""
+    if device != "cuda":
+        return
+    if not torch.cuda.is_available():
         raise ConfigError("device 'cuda' asked for and none found; valid here is 'cpu'")
+    found = torch.cuda.device_count()
+    if processes > found:
+        raise ConfigError(f"--processes {processes}: each takes a GPU, and there are {found} here")
 
 
 def finite(loss: Tensor, stretches: Sequence[Stretch]) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decoders.datasets.movies import TRAIN, MovieMouse, MovieTrial, Trial
-from decoders.reconstruction.encoder import Encoder
+from decoders.reconstruction.encoder import Encoder, mouse_index
 from decoders.reconstruction.mask import EVALUATION_THRESHOLD, load_mask, selected
 from decoders.reconstruction.similarity import DROPPED_FRAMES
 from rig.errors import CheckpointError, DataError
@@ -124,25 +124,3 @@ def scored_clips(
         have = [trial.name for one in mice for trial in one.mouse.trials]
         raise DataError(f"no trial {min(missing)!r}; valid: {', '.join(have[:12])}, ...")
     return found
-
-
-def mouse_index(model: Encoder, mouse: MovieMouse, path: Path) -> int:
-    """Which of an encoder's mice this is: by name, or in a file without names the only one with as many neurons.
-
-    Raises
-    ------
-    CheckpointError
-        When it knows no such mouse.
-    """
-    alike = [k for k, count in enumerate(model.neurons) if count == mouse.neurons]
-    found = [k for k in alike if model.mice[k] == mouse.name]
-    if not any(model.mice) and len(alike) == 1:
-        return alike[0]
-    if not found:
-        knows = ", ".join(
-            f"{name or 'a mouse'} ({n})" for name, n in zip(model.mice, model.neurons, strict=True)
-        )
-        raise CheckpointError(
-            f"{path}: does not know mouse {mouse.name!r} with {mouse.neurons} neurons; it knows {knows}"
-        )
-    return found[0]

@@ -7,7 +7,8 @@ from typing import Literal
 from decoders.datasets.movies import MovieMouse
 from decoders.reconstruction.encoder_training import EncoderOptions, EncoderReport
 from decoders.reconstruction.light_training import fit_light
-from decoders.reconstruction.published_training import fit_published, save_published
+from decoders.reconstruction.published_training import train_published
+from rig.errors import ConfigError
 
 Preset = Literal["light", "published"]
 
@@ -24,16 +25,16 @@ def train_encoder(
     Raises
     ------
     ConfigError
-        For a setting that the preset's recipe does not have.
+        For a setting or an option that the preset does not have, or more GPUs than there are.
     DataError
         When the data are too few or too short, or the loss stops being finite.
     CheckpointError
-        When the file exists, or a training that was broken off cannot be resumed.
+        When the file exists, a teacher cannot teach, or a training that was broken off cannot be resumed.
     """
-    if preset == "light":
-        encoder, score = fit_light(mice, options)
-        encoder.checkpoint(provenance).save(out)
-        return score
-    published, score = fit_published(mice, options)
-    save_published(published, out, provenance)
+    if preset == "published":
+        return train_published(mice, options, out, provenance)
+    if options.processes > 1 or options.teachers:
+        raise ConfigError("--processes and --teacher: valid with --preset published alone")
+    encoder, score = fit_light(mice, options)
+    encoder.checkpoint(provenance).save(out)
     return score
