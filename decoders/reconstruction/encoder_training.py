@@ -134,10 +134,10 @@ def run(
     ----------
     config
         With the most epochs there can be; fewer when the time left is not enough for them.
-    state
-        Path of the files, without an ending, from which a training that was broken off goes on.
     average
         None in all processes but the first.
+    state
+        Path of the files, without an ending, from which a training that was broken off goes on.
 
     Raises
     ------

@@ -12,8 +12,8 @@ from decoders.peers import ALONE, run_peers
 from decoders.training import TrainingConfig, fix_seeds, train
 from rig.errors import CortexrigError
 
-CONFIG = TrainingConfig(epochs=3, learning_rate=0.05, weight_decay=0.1, threads=1, largest_gradient=1.0)
-STEPS, BATCH = 4, 5
+CONFIG = TrainingConfig(epochs=2, learning_rate=0.05, weight_decay=0.1, threads=1, largest_gradient=1.0)
+STEPS, BATCH = 3, 5
 
 
 class Readouts(nn.Module):
