@@ -9,13 +9,15 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from decoders.behavior.settings import checked
 from decoders.checkpoint import Checkpoint
 from decoders.datasets.movies import MovieMouse, MovieTrial, Trial, split_by_clip
 from decoders.reconstruction.amortized import KIND, RATE_HZ
@@ -28,10 +30,11 @@ from decoders.reconstruction.amortized_network import (
     start,
 )
 from decoders.reconstruction.encoder import Encoder
+from decoders.reconstruction.encoder_training import EncoderOptions, digest
 from decoders.runtime import export_onnx
 from decoders.training import BestEpoch, TrainingConfig, fix_seeds, train
 from rig import terminal
-from rig.errors import ConfigError, DataError
+from rig.errors import DataError
 from rig.simulation.movies import natural_movie
 
 _LOG = logging.getLogger(__name__)
@@ -53,22 +56,24 @@ class PreviewOptions:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
+class Recipe(BaseModel):
     """Numbers of the training; `generated` clips are made by the encoder, `stretch` frames are drawn of a clip."""
 
-    generated: int = 100
-    epochs: int = 8
-    learning_rate: float = 4e-4
-    weight_decay: float = 1e-2
-    batch: int = 8
-    stretch: int = 60
-    strength: float = 3.0
-    lags: Sequence[int] = (8, 11, 14)
-    bins: int = 6
-    sums: int = 256
-    components: int = 128
-    hidden: int = 384
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    generated: int = Field(default=100, ge=0)
+    epochs: int = Field(default=8, ge=1)
+    learning_rate: float = Field(default=4e-4, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    batch: int = Field(default=8, ge=1)
+    stretch: int = Field(default=60, ge=1)
+    strength: float = Field(default=3.0, gt=0)
+    """Of the ridge regression that the network begins as, in mean variances of the features."""
+    lags: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(8, 11, 14), min_length=1)
+    bins: int = Field(default=6, ge=1)
+    sums: int = Field(default=256, ge=1)
+    components: int = Field(default=128, ge=1)
+    hidden: int = Field(default=384, ge=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +145,7 @@ def fit_preview(
     DataError
         When the data are too few or too short.
     """
-    recipe = _recipe(options.settings)
+    recipe = checked(Recipe, options.settings)
     seeds = TrainingConfig(
         recipe.epochs, recipe.learning_rate, recipe.weight_decay, options.seed, options.threads
     )
@@ -154,7 +159,8 @@ def fit_preview(
     best = BestEpoch(lambda: -correlation(network, tested))
     best.check(network)  # the regression itself, which may not be bettered
     options.cache.mkdir(parents=True, exist_ok=True)
-    train(network, losses, losses.steps, seeds, options.cache / "training.pt", best)
+    state = options.cache / f"preview-{_digest(mouse, recipe, encoder, options)}.pt"
+    train(network, losses, losses.steps, seeds, state, best)
     network.eval()
     score = PreviewScore(
         network.config.lag_frames,
@@ -243,12 +249,10 @@ class _Losses:
         return float(self._scores(self._sources[0].movies[:, ::10]).square().sum(1).mean())
 
 
-def _recipe(settings: Mapping[str, Any]) -> Recipe:
-    valid = Recipe.__dataclass_fields__
-    for name in settings:
-        if name not in valid:
-            raise ConfigError(f"--set {name}: unknown for the preview; valid: {', '.join(valid)}")
-    return replace(Recipe(), **settings)
+def _digest(mouse: MovieMouse, recipe: Recipe, encoder: Encoder | None, options: PreviewOptions) -> str:
+    """Name of a training's state: other data, numbers or encoder, another name."""
+    kind = "none" if encoder is None else f"{encoder.kind} {encoder.mice} {encoder.neurons}"
+    return digest([mouse], f"{recipe.model_dump_json()} {kind}", EncoderOptions(options.cache, options.seed))
 
 
 def _read(mouse: MovieMouse, trials: Sequence[MovieTrial]) -> list[Trial]:

@@ -159,7 +159,7 @@ def test_responses_of_other_neurons(path):
 
 
 def test_an_unknown_setting_and_short_trials(mouse, tmp_path):
-    with pytest.raises(ConfigError, match="--set depth: unknown for the preview; valid: generated, epochs"):
+    with pytest.raises(ConfigError, match="setting depth=3: no such name; valid: generated, epochs"):
         training.fit_preview(mouse, None, 0, training.PreviewOptions(tmp_path, settings={"depth": 3}))
     short = open_movies(write_phantom(tmp_path / "short", 4, clips=4, frames=30), "sensorium")[0]
     with pytest.raises(DataError, match="short: trials of 30 frames; valid for a preview is"):
