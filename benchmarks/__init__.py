@@ -13,8 +13,8 @@ RIG = str(Path(sys.executable).parent / "rig")
 CONFIGS = Path(__file__).parents[1] / "hardware_configs"
 
 
-def arguments(description: str | None, **options: float) -> argparse.Namespace:
-    """Parse a benchmark's command line: `--json`, and one number for each option."""
+def arguments(description: str | None, **options: float | str) -> argparse.Namespace:
+    """Parse a benchmark's command line: `--json`, and one number or word for each option."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of an indented one")
     for name, default in options.items():

@@ -4,12 +4,14 @@ A frame that waits is always taken first: before each short piece of work the qu
 that may not be over when the next frame is due.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from decoders.protocols import Explaining
 from rig.bus import Publisher, Subscriber
-from rig.messages import Frame, ImportanceMap, Message
+from rig.messages import Frame, ImportanceMap, Message, Prediction
 from rig.sync.clock import SessionClock
 
 _AVERAGED_S = 30.0  # as `decoders.behavior.importance`
@@ -18,21 +20,44 @@ _MARGIN = 2  # pieces of work that must fit before the next frame
 _CALMING = 0.9  # a frame: one piece of work that took long makes careful for a few frames, not for ever
 
 
+Values = NDArray[np.float32]
+
+
+def importance_map(stream: str, frame: Frame, values: Values) -> ImportanceMap:
+    """What is sent of an importance map that was new after this frame."""
+    return ImportanceMap(stream, frame.index, frame.session_ns, _AVERAGED_S, values)
+
+
+def refined_answer(stream: str, frame: Frame, values: Values) -> Prediction:
+    """What is sent of a refined answer that was new after this frame; all its times are the frame's."""
+    at_ns = frame.arrival_ns
+    return Prediction(
+        stream, frame.index, 0, frame.index, 0, values, frame.session_ns, at_ns, at_ns, at_ns, at_ns
+    )
+
+
 class IdleTime:
-    """Spends one decoder's idle time on its importance map; nobody looks: no work.
+    """Spends one decoder's idle time on its importance map or refined answers; nobody looks: no work.
 
     Parameters
     ----------
     answers
-        Where maps are published.
+        Where they are published.
+    message
+        Makes what is published of a frame and what was new after it.
     period_ns
         From one frame of the camera to the next.
     """
 
     def __init__(
-        self, decoder: Explaining, answers: Publisher, stream: str, clock: SessionClock, period_ns: int
+        self,
+        decoder: Explaining,
+        answers: Publisher,
+        message: Callable[[Frame, Values], Message],
+        clock: SessionClock,
+        period_ns: int,
     ) -> None:
-        self._decoder, self._answers, self._stream = decoder, answers, stream
+        self._decoder, self._answers, self._message = decoder, answers, message
         self._clock, self._period_ns = clock, period_ns
         self._longest_ns = _FIRST_GUESS_NS
         self._frame: Frame | None = None
@@ -63,7 +88,4 @@ class IdleTime:
         took_ns = self._clock.now_ns() - begin_ns
         self._longest_ns = max(took_ns, self._longest_ns)
         if values is not None:
-            self._answers.send(self._map(frame, values))
-
-    def _map(self, frame: Frame, values: NDArray[np.float32]) -> ImportanceMap:
-        return ImportanceMap(self._stream, frame.index, frame.session_ns, _AVERAGED_S, values)
+            self._answers.send(self._message(frame, values))

@@ -83,10 +83,10 @@ class WithRois(Protocol):
 
 @runtime_checkable
 class Explaining(Protocol):
-    """A decoder that can say which part of the image it uses; a decoder may leave this out.
+    """A decoder that can say which part of the image it uses, or refine its answers; a decoder may leave this out.
 
-    It is given time only while no frame waits and somebody looks. Its answers must not depend on that: a replay has
-    other idle times.
+    Which of the two, it describes as `PredictionStream.importance` or `refined`. It is given time only while no frame
+    waits and somebody looks. Its answers must not depend on that: a replay has other idle times.
     """
 
     @property
@@ -95,9 +95,10 @@ class Explaining(Protocol):
         ...
 
     def work(self) -> NDArray[np.float32] | None:
-        """Do one short piece of work (a call of the network); the map (rows, columns) when it is new.
+        """Do one short piece of work (a call of the network); the map or the refined answer when it is new.
 
-        The map covers the camera's whole image with equal tiles: drop in the probability of what the decoder says
-        when the tile is blanked, NaN where not known.
+        The map (rows, columns) covers the camera's whole image with equal tiles: drop in the probability of what the
+        decoder says when the tile is blanked, NaN where not known. A refined answer is of the answers' shape, and
+        later than they are by as much as the decoder's description says.
         """
         ...

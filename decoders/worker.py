@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decoders.continuity import Continuity
-from decoders.idle import IdleTime
+from decoders.idle import IdleTime, importance_map, refined_answer
 from decoders.protocols import Doubting, Explaining, Forgetful, LiveDecoder
 from rig import registry
 from rig.bus import Bus, Publisher, Subscriber
@@ -117,11 +118,14 @@ class Worker:
                 port.close()
 
     def _make_idle_time(self, described: PredictionStream) -> None:
-        """Let a decoder that can explain itself do so between frames."""
-        if described.importance and isinstance(self._decoder, Explaining):
-            stream, period_ns = described.importance_stream, round(1e9 / self._camera.rate_hz)
-            self._maps = self._bus.publisher(stream, _MAP_BYTES)
-            self._idle = IdleTime(self._decoder, self._maps, stream, self._clock, period_ns)
+        """Let a decoder that can explain itself, or refine its answers, do so between frames."""
+        if not isinstance(self._decoder, Explaining) or not (described.importance or described.refined):
+            return
+        stream = described.importance_stream if described.importance else described.refined_stream
+        make = importance_map if described.importance else refined_answer
+        self._maps = self._bus.publisher(stream, _MAP_BYTES)
+        period_ns = round(1e9 / self._camera.rate_hz)
+        self._idle = IdleTime(self._decoder, self._maps, partial(make, stream), self._clock, period_ns)
 
     def _follow(self, described: PredictionStream) -> str:
         """Decode frame after frame; return why it ended."""

@@ -98,7 +98,8 @@ class BusBridge(QObject):
         frames = [(stream.name, LATEST_ONLY) for stream in session.frames]
         maps = [(p.importance_stream, LATEST_ONLY) for p in session.predictions if p.importance]
         predictions = [(stream.name, _QUEUE) for stream in session.predictions]
-        return [(STATUS, 8), *samples, *frames, *predictions, *maps]
+        refined = [(p.refined_stream, _QUEUE) for p in session.predictions if p.refined]
+        return [(STATUS, 8), *samples, *frames, *predictions, *maps, *refined]
 
     def _drain(self, subscriber: Subscriber) -> None:
         for _ in range(_QUEUE):  # bounded: a publisher faster than us must not keep us here

@@ -134,9 +134,7 @@ class ViewModel:
         self.stimulus = self._stimulus(movies)
         self.decisions = {s.name: self._decision(s) for s in session.predictions if s.shape in ((), (1,))}
         self._explaining = self._connect_maps()
-        self.reconstructions = {
-            s.name: self._reconstruction(s) for s in session.predictions if len(s.shape) == 2
-        }
+        self.reconstructions = self._reconstructions()
 
     # --- what came ------------------------------------------------------------------------------------------
 
@@ -287,9 +285,19 @@ class ViewModel:
         stream = next((s for s in self.session.samples if s.name == config.source), None)
         return StimulusTrack(stream, config, movies) if stream else None
 
-    def _reconstruction(self, stream: PredictionStream) -> ReconstructionMatch:
+    def _reconstructions(self) -> dict[str, ReconstructionMatch]:
+        """Every decoder's reconstructions, and refined ones where there are any, by the stream they come on."""
+        found = {}
+        for stream in self.session.predictions:
+            if len(stream.shape) == 2:
+                found[stream.name] = self._reconstruction(stream, "lag_frames")
+            if len(stream.shape) == 2 and stream.refined:
+                found[stream.refined_stream] = self._reconstruction(stream, "refined_lag_frames")
+        return found
+
+    def _reconstruction(self, stream: PredictionStream, lag: str) -> ReconstructionMatch:
         """Make the match; a decoder tells in its provenance how many camera frames it lags."""
-        lag_frames = float(stream.provenance.get("lag_frames", 0))
+        lag_frames = float(stream.provenance.get(lag, 0))
         lag_ns = round(lag_frames / self.session.frame_stream(stream.source).rate_hz * 1e9)
         return ReconstructionMatch(stream.unit, lag_ns, self.stimulus, self._window_ns)
 

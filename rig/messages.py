@@ -63,7 +63,8 @@ class PredictionStream:
     """A decoder's output as its process describes it once its checkpoint is loaded.
 
     `source` is the frame stream it decodes; `shape` is that of one prediction's values, () for a scalar. A decoder
-    with `importance` also says which part of the image it uses, on the stream `importance_stream`.
+    with `importance` also says which part of the image it uses, on the stream `importance_stream`; one that is
+    `refined` gives better answers later, as predictions on the stream `refined_stream`. Neither is recorded.
     """
 
     name: str
@@ -73,6 +74,7 @@ class PredictionStream:
     description: str
     provenance: dict[str, str] = field(default_factory=dict)
     importance: bool = field(default=False, compare=False)  # of what is shown, not of what is decided
+    refined: bool = field(default=False, compare=False)  # as importance
     per_roi: bool = False
     """Whether its values are one for each region of interest; the session file then holds the regions too."""
 
@@ -80,6 +82,11 @@ class PredictionStream:
     def importance_stream(self) -> str:
         """Name of the stream of its importance maps."""
         return f"{self.name}.importance"
+
+    @property
+    def refined_stream(self) -> str:
+        """Name of the stream of what it makes of its answers in idle time."""
+        return f"{self.name}.refined"
 
 
 # --- messages ------------------------------------------------------------------------------------------------

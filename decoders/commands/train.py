@@ -197,9 +197,8 @@ def mask(
     from decoders.reconstruction.mask import EVALUATION_THRESHOLD, UPDATE_THRESHOLD, save_mask, train_mask
 
     model = load_encoder(path)
-    found = train_mask(
-        model, mouse_index(model, mice[name], path), mice[name].of_tier(TRAIN), steps=steps, seed=seed
-    )
+    index = mouse_index(model, name, mice[name].neurons, path)
+    found = train_mask(model, index, mice[name].of_tier(TRAIN), steps=steps, seed=seed)
     save_mask(out, found)
     shares = {
         "reconstructed": float((found >= UPDATE_THRESHOLD).mean()),
@@ -245,10 +244,11 @@ def preview(
         from decoders.reconstruction.encoder import load_encoder, mouse_index
 
         model = load_encoder(path)
-        index = mouse_index(model, mouse, path)
+        index = mouse_index(model, mouse.name, mouse.neurons, path)
     kind = "simulated" if source.simulated else layout
     network, usual, score = training.fit_preview(mouse, model, index, options)
-    came_from = provenance(f"rig train preview --seed {seed}", [kind])
+    further = [f" --set {setting}" for setting in given or []]
+    came_from = provenance(f"rig train preview --seed {seed}{''.join(further)}", [kind])
     came_from |= {"mouse": mouse.name, "score": json.dumps(asdict(score))}
     training.make_checkpoint(network, usual, source, came_from).save(out)
     shutil.rmtree(cache, ignore_errors=True)

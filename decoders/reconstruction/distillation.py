@@ -45,7 +45,7 @@ class Teachers:
                     f"{path}: cannot teach; valid is DwiseNeuro on windows of {student.size} frames, one in"
                     f" {student.step}"
                 )
-            numbers.append(tuple(mouse_index(encoder, mouse, path) for mouse in mice))
+            numbers.append(tuple(mouse_index(encoder, mouse.name, mouse.neurons, path) for mouse in mice))
             networks.append(encoder.to(device).network)
         return cls(tuple(networks), tuple(numbers))
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from decoders.checkpoint import read_checkpoint
-from decoders.datasets.movie_trials import MovieMouse
 from rig.errors import CheckpointError, DataError
 
 HEIGHT_PX, WIDTH_PX = 36, 64  # of the movies of Sensorium 2023
@@ -105,24 +104,24 @@ def load_encoder(path: Path | str) -> Encoder:
     return light_encoder.load(checkpoint, path)
 
 
-def mouse_index(model: Encoder, mouse: MovieMouse, path: Path) -> int:
+def mouse_index(encoder: Encoder, name: str, neurons: int, path: Path) -> int:
     """Which of an encoder's mice this is: by name, or in a file without names the only one with as many neurons.
 
     Raises
     ------
     CheckpointError
-        When it knows no such mouse.
+        When the encoder, read from `path`, does not know it.
     """
-    alike = [k for k, count in enumerate(model.neurons) if count == mouse.neurons]
-    found = [k for k in alike if model.mice[k] == mouse.name]
-    if not any(model.mice) and len(alike) == 1:
+    alike = [k for k, count in enumerate(encoder.neurons) if count == neurons]
+    found = [k for k in alike if encoder.mice[k] == name]
+    if not any(encoder.mice) and len(alike) == 1:
         return alike[0]
     if not found:
         knows = ", ".join(
-            f"{name or 'a mouse'} ({n})" for name, n in zip(model.mice, model.neurons, strict=True)
+            f"{name or 'a mouse'} ({n})" for name, n in zip(encoder.mice, encoder.neurons, strict=True)
         )
         raise CheckpointError(
-            f"{path}: does not know mouse {mouse.name!r} with {mouse.neurons} neurons; it knows {knows}"
+            f"{path}: does not know mouse {name!r} with {neurons} neurons; it knows {knows}"
         )
     return found[0]
 

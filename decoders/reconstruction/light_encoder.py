@@ -95,13 +95,20 @@ class Core(nn.Module):
 
     def forward(self, video: Tensor) -> Tensor:
         """See every frame with those before it; before the first is grey."""
+        return self.mapped(F.pad(self.filtered(video), (0, 0, self.config.taps - 1, 0)))
+
+    def filtered(self, video: Tensor) -> Tensor:
+        """What the spatial filters see in every frame, (B, filters, T, cells)."""
         batch, frames = video.shape[:2]
-        rows, columns = self.config.cells
         seen = self.space(video.flatten(0, 1).unsqueeze(1).contiguous(memory_format=torch.channels_last))
         by_frame = torch.unflatten(seen, 0, (batch, frames))
-        folded = by_frame.flatten(3).transpose(1, 2)  # (B, filters, T, cells)
-        drive = self.time(F.pad(folded, (0, 0, self.config.taps - 1, 0)))
-        simple, even, odd = drive.split(_FILTERS, 1)
+        return by_frame.flatten(3).transpose(1, 2)
+
+    def mapped(self, seen: Tensor) -> Tensor:
+        """Maps (B, T, maps, cells) of what the filters saw in these frames and the `taps` - 1 before."""
+        batch, frames = seen.shape[0], seen.shape[2] - self.config.taps + 1
+        rows, columns = self.config.cells
+        simple, even, odd = self.time(seen).split(_FILTERS, 1)
         energy = torch.sqrt(even.square() + odd.square() + 1e-3)
         plain = torch.cat([simple, energy], 1).transpose(1, 2).reshape(-1, self.plain, rows, columns)
         contrast = F.avg_pool2d(energy.mean(1).view(-1, 1, rows, columns), 5, 1, 2, count_include_pad=False)

@@ -1,7 +1,7 @@
 """`decoder: preview`: the movie the animal saw a moment ago, by a network trained beforehand, frame by frame."""
 
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from rig.config import DecoderConfig
 from rig.errors import CheckpointError
 from rig.messages import Frame, FrameStream, PredictionStatus, PredictionStream
 
+if TYPE_CHECKING:
+    from decoders.reconstruction.refinement import Refinement
+
 
 class Preview:
     """Live movie reconstruction, see `decoders.protocols.LiveDecoder`."""
@@ -27,11 +30,14 @@ class Preview:
         """File that `rig train preview` wrote for this field of neurons."""
         rois: str | None = None
         """Folder of suite2p, or label image (.npy), as `decoder: traces` reads; left out: what it was trained with."""
+        refine: str | None = None
+        """Encoder that `rig train encoder` wrote for these neurons: refines what the window shows, in idle time."""
 
     def __init__(self, name: str, config: Config) -> None:
         self._name, self._config = name, config
         self._path = Path(config.checkpoint)
         self._period: int | None = None
+        self._refinement: Refinement | None = None
 
     def load(self, source: FrameStream) -> PredictionStream:
         """Load checkpoint and regions; raises `CheckpointError` or `DataError` when they do not fit the camera."""
@@ -42,6 +48,7 @@ class Preview:
         self._periods_per_frame = min(1.0, checkpoint.rate_hz / source.rate_hz)
         self._unknown = np.full(self._reader.size_px, np.nan, np.float32)
         self._answer = self._unknown
+        self._refinement = self._load_refinement(checkpoint)
         lag = self._reader.lag_frames
         return PredictionStream(
             name=self._name,
@@ -52,8 +59,10 @@ class Preview:
             provenance={
                 "checkpoint": str(self._path),
                 "lag_frames": str(round(lag / self._periods_per_frame)),  # of the camera
+                **self._refined_provenance(),
                 **checkpoint.provenance,
             },
+            refined=self._refinement is not None,
         )
 
     def step(self, frame: Frame) -> NDArray[np.float32]:
@@ -70,6 +79,17 @@ class Preview:
         """Begin with an empty window; the running baseline, which is of a minute, is kept."""
         self._answer = self._unknown
         self._reader.forget()
+        if self._refinement is not None:
+            self._refinement.forget()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether the shown movie can be refined, see `decoders.protocols.Explaining`."""
+        return self._refinement is not None and self._refinement.has_work
+
+    def work(self) -> NDArray[np.float32] | None:
+        """One piece of a step of the inversion; a refined picture (36, 64) when it is new."""
+        return None if self._refinement is None else self._refinement.work()
 
     @property
     def doubt(self) -> PredictionStatus | None:
@@ -79,9 +99,30 @@ class Preview:
     def _read(self, responses: NDArray[np.float32], missed: int) -> NDArray[np.float32]:
         if np.isnan(responses).any():
             self._reader.hold()
+            if self._refinement is not None:
+                self._refinement.forget()
             return self._unknown
         shown = self._reader.step(responses, missed)
-        return shown if self._reader.full else self._unknown
+        if not self._reader.full:
+            return self._unknown
+        if self._refinement is not None:
+            self._refinement.follow(responses, shown, missed)
+        return shown
+
+    def _load_refinement(self, checkpoint: Checkpoint) -> "Refinement | None":
+        if self._config.refine is None:
+            return None
+        from decoders.reconstruction.refinement import load_refinement
+
+        name, reader = checkpoint.provenance.get("mouse", ""), self._reader
+        path = Path(self._config.refine)
+        return load_refinement(path, reader.neurons, name, reader.lag_frames, self._config.threads)
+
+    def _refined_provenance(self) -> dict[str, str]:
+        if self._refinement is None:
+            return {}
+        lag_frames = round(self._refinement.lag_frames / self._periods_per_frame)
+        return {"refined_lag_frames": str(lag_frames), "refined_with": str(self._config.refine)}
 
     def _make_neurons(self, checkpoint: Checkpoint, source: FrameStream) -> "_Neurons":
         """From frames to the responses that the network was trained on."""

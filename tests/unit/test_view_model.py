@@ -22,7 +22,7 @@ from rig.acquisition.states import COMMANDS
 from rig.bouts import Bout
 from rig.config import MovieConfig
 from rig.errors import ConfigError
-from rig.messages import Gap, Samples
+from rig.messages import Gap, PredictionStream, Samples
 from rig.stimulus import load_movies
 from tests.unit.window_session import (
     CLOCK,
@@ -234,6 +234,23 @@ def test_reconstruction_is_paired_with_the_frame_shown_one_lag_ago() -> None:
     assert pair.shown is not None
     assert np.array_equal(pair.shown, MOVIES[1, 10])
     assert m.reconstructions["reconstruction"].correlation.value == pytest.approx(1.0)
+
+
+def test_refined_reconstructions_are_paired_at_a_lag_of_their_own() -> None:
+    lags = {"lag_frames": "3", "refined_lag_frames": "9"}
+    stream = PredictionStream("movie", "two_photon", (36, 64), "grey level", "", lags, refined=True)
+    m = model(predictions=(stream,))
+    assert list(m.reconstructions) == ["movie", "movie.refined"]
+    for k in range(12):
+        at_ns = (335 + 33 * k) * MS + 3 * LAG_NS
+        plain = MOVIES[1, 10 + k + 6]  # shown 6 frames of the camera later
+        refined = MOVIES[1, 10 + k]
+        m.take([prediction("movie", k, plain, at_ns), prediction("movie.refined", k, refined, at_ns)], 0.0)
+    m.take([stimulus(40)], 0.0)
+    shown = m.reconstructions["movie.refined"].pair.shown
+    assert shown is not None
+    assert np.array_equal(shown, MOVIES[1, 21])
+    assert all(match.correlation.value == pytest.approx(1.0) for match in m.reconstructions.values())
 
 
 def test_reconstruction_waits_for_a_late_stimulus() -> None:
