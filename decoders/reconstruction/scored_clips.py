@@ -86,7 +86,9 @@ def scored_mice(
     """
     found = []
     for mouse in mice:
-        indices = [mouse_index(e, mouse.name, mouse.neurons, path) for e, path in zip(encoders, paths, strict=True)]
+        indices = [
+            mouse_index(e, mouse.name, mouse.neurons, path) for e, path in zip(encoders, paths, strict=True)
+        ]
         if len(set(indices)) > 1:
             listed = ", ".join(f"{path}: {at}" for path, at in zip(paths, indices, strict=True))
             raise CheckpointError(f"mouse {mouse.name!r} has another number in each encoder ({listed})")
