@@ -17,7 +17,9 @@ def tables(content: Json) -> Iterator[Table]:
     if "mice" in content:
         yield _mice(content, f"mice, {data} data")
     if "areas" in content.get("mean", {}):
-        yield _areas(content["mean"]["areas"], f"AUC drop without each area, mean of mice, {data} data")
+        after = f"without each area, mean of mice, {data} data"
+        yield _areas(content["mean"]["areas"], f"AUC drop {after}")
+        yield _areas(content["mean"]["evidence"]["areas"], f"evidence drop (log odds) {after}")
     if "retraining" in content:
         yield _parts(content["retraining"], data)
 

@@ -147,10 +147,19 @@ def _draw_scale_bar(axis: Axes, picture: Picture) -> None:
     axis.text(0.04 * width, 0.93 * height, "1 mm", color="white", fontsize=8)
 
 
-def draw_areas(areas: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
+def draw_areas(section: Mapping[str, Any], title: str, path: Path) -> None:
+    """Draw by how much both measures fall without each area, each ranked by itself; `section` is that of the mean."""
+    areas = section["areas"]
+    figure = Figure(figsize=(11, 1.2 + 0.24 * len(areas)), layout="constrained")
+    left, right = figure.subplots(ncols=2)
+    _draw_ranked(left, areas, f"{UNIT}, mean and 95 % interval")
+    _draw_ranked(right, section["evidence"]["areas"], "evidence drop, log odds, mean and 95 % interval")
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=150)
+
+
+def _draw_ranked(axis: Axes, areas: Sequence[Mapping[str, Any]], label: str) -> None:
     """Draw the areas' drops with intervals, largest first, and beside them those of circles of one size."""
-    figure = Figure(figsize=(7, 1.2 + 0.24 * len(areas)), layout="constrained")
-    axis = figure.subplots()
     place = np.arange(len(areas))
     _draw_intervals(axis, [area["drop"] for area in areas], place - 0.12, "whole area, both sides", "o")
     if all(area["circle_drop"] for area in areas):
@@ -159,10 +168,8 @@ def draw_areas(areas: Sequence[Mapping[str, Any]], title: str, path: Path) -> No
     axis.axvline(0, color="grey", linewidth=0.8)
     axis.set_yticks(place, [str(area["name"]) for area in areas])
     axis.invert_yaxis()
-    axis.set_xlabel(f"{UNIT}, mean and 95 % interval")
-    axis.set_title(title, fontsize=10)
+    axis.set_xlabel(label)
     axis.legend(loc="lower right", fontsize=8)
-    figure.savefig(path, dpi=150)
 
 
 def _draw_intervals(

@@ -272,7 +272,7 @@ def _write(
         overlay.write_page(pictures, content, out / _PAGE)
         if "areas" in content["mean"]:
             title = f"What the decoder loses without each area ({len(pictures)} mice)"
-            overlay.draw_areas(content["mean"]["areas"], title, out / _AREAS)
+            overlay.draw_areas(content["mean"], title, out / _AREAS)
     (out / _REPORT).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     _LOG.info("wrote %s", out)
 

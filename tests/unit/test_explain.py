@@ -5,16 +5,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from decoders.atlas import area_masks, built_in
-from decoders.behavior.explain import MaskOptions, Model, cell_name, masks_of, perturb
+from decoders.behavior.explain import (
+    LEAST_PROBABILITY,
+    MaskOptions,
+    Model,
+    cell_name,
+    evidence,
+    masks_of,
+    perturb,
+)
 from decoders.behavior.metrics import area_under_curve
 from decoders.behavior.predictor import FitOptions
 from decoders.behavior.ranking import limbs, rank_areas, summary
-from decoders.behavior.resampling import block_weights, blocked_auc, interval_over_mice
+from decoders.behavior.resampling import block_weights, blocked_auc, blocked_mean, interval_over_mice
 from decoders.behavior.retraining import part_rois, retrain
 from decoders.datasets.behavior import BehaviorRecording
 from decoders.occlusion import border_masks, occlusion_grid, starts
@@ -77,7 +85,6 @@ def test_circles_have_the_squares_diameter() -> None:
     assert not (first.mask & ~square.mask).any()
 
 
-@settings(deadline=None)
 @given(st.integers(8, 90), st.integers(8, 90), st.data())
 def test_a_grid_leaves_no_pixel_out(height: int, width: int, data: st.DataObject) -> None:
     size = data.draw(st.integers(1, min(height, width)))
@@ -94,7 +101,6 @@ def test_masks_that_do_not_fit(size: int, stride: int) -> None:
         occlusion_grid(64, 80, size, stride)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_a_blocked_auc_is_the_plain_one(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -218,3 +224,33 @@ def test_retraining_without_named_regions(tmp_path: Path) -> None:
         retrain("roi-gru", bare, ["M1&M2"], FitOptions(tmp_path), built_in())
     with pytest.raises(DataError, match="no part 'toes'"):
         retrain("roi-gru", bare, ["toes"], FitOptions(tmp_path), built_in())
+
+
+def test_evidence_is_the_log_odds_of_the_truth_and_is_bounded() -> None:
+    running = np.array([True, True, False, False, True])
+    probability = np.array([0.5, 0.8, 0.8, 0.0, 1.0], np.float32)
+    most = np.log((1 - LEAST_PROBABILITY) / LEAST_PROBABILITY)
+    np.testing.assert_allclose(
+        evidence(probability, running), [0, np.log(4), -np.log(4), most, most], rtol=1e-5, atol=1e-6
+    )
+
+
+def test_a_mean_over_blocks_and_its_resamplings() -> None:
+    values, block = np.array([1.0, 3.0, 10.0]), np.array([0, 0, 1])
+    weights = np.array([[1.0, 1.0], [2.0, 0.0], [0.0, 0.0]])
+    found = blocked_mean(values, block, weights)
+    np.testing.assert_allclose(found[:2], [14 / 3, 2.0])
+    assert np.isnan(found[2])
+
+
+def test_a_decoder_at_its_ceiling_still_loses_evidence_where_it_reads() -> None:
+    useful = np.zeros((SIZE_PX, SIZE_PX))
+    useful[40:48, 16:24], useful[8:16, 40:48] = 1, 1  # either half is enough for a perfect AUC
+    found = perturb(
+        Model("m", Reader(useful, 0.05)), recording(), masks_of(recording(), MaskOptions(), built_in())
+    )
+    assert found.measured["auc"].unmasked[0] == 1
+    assert max(samples[0] for samples in found.measured["auc"].drops["grid"].values()) == 0
+    drops = {name: samples[0] for name, samples in found.measured["evidence"].drops["grid"].items()}
+    assert max(drops.values()) == pytest.approx(found.measured["evidence"].unmasked[0] / 2, rel=0.01)
+    assert drops[cell_name(0, 0)] == 0
