@@ -46,7 +46,10 @@ def test_a_preview_of_recorded_and_made_pairs(mouse: Path, encoder: Path, tmp_pa
     assert report["generated_clips"] == 2
     assert report["lag_frames"] in (3, 6)
     assert -1 <= report["regression"] <= report["correlation"] <= 1
-    assert report["provenance"]["command"] == "rig train preview --seed 3"
+    assert report["provenance"]["command"] == (
+        "rig train preview --seed 3 --set generated=2 --set epochs=1 --set lags=[3,6] --set components=12"
+        " --set sums=4 --set hidden=8"
+    )
     checkpoint = read_checkpoint(out)
     assert checkpoint.kind == KIND
     assert checkpoint.settings["lag_frames"] == report["lag_frames"]
