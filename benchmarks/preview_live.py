@@ -22,11 +22,11 @@ from benchmarks import CONFIGS, arguments, rig, tell
 from decoders.checkpoint import load_checkpoint
 from decoders.datasets.movies import TRAIN, MovieMouse, Trial, open_movies
 from decoders.reconstruction.amortized import KIND, PreviewReader
+from decoders.reconstruction.similarity import DROPPED_FRAMES
 from rig.recording.reader import SessionReader
 
 _TRAINING = CONFIGS.parent / "docs" / "training" / "encoder.yaml"
 _CLIPS, _MINUTES, _SEED = 90, 16, 3000
-_DROPPED_FRAMES = 30
 _WARM_UP = 90  # frames left out of the rig's figures
 _EVERY = 6  # moments from one step of the refinement to the next: about what two busy cores leave time for
 
@@ -114,7 +114,7 @@ def _whole_step(refinement: Any) -> Movie:
 def _one_of_each_clip(mouse: MovieMouse) -> list[Trial]:
     first = {trial.clip: trial for trial in reversed(mouse.of_tier("oracle"))}
     loaded = (trial.load() for trial in first.values())
-    return [trial for trial in loaded if trial.video.shape[2] > 4 * _DROPPED_FRAMES]
+    return [trial for trial in loaded if trial.video.shape[2] > 4 * DROPPED_FRAMES]
 
 
 def _score(seen: Movie, shown: dict[str, Movie]) -> dict[str, float]:
@@ -128,7 +128,7 @@ def _score(seen: Movie, shown: dict[str, Movie]) -> dict[str, float]:
 
 def _known(movie: Movie) -> NDArray[np.intp]:
     known = np.flatnonzero(np.isfinite(movie).all(axis=(1, 2)))
-    return known[known >= _DROPPED_FRAMES]
+    return known[known >= DROPPED_FRAMES]
 
 
 def _correlation(seen: Movie, movie: Movie, frames: NDArray[np.intp]) -> float:

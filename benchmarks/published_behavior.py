@@ -10,7 +10,6 @@ and both of its stages (published: all of them), from random weights (published:
 `--folder` keeps recordings and what was trained, and uses those that are there.
 """
 
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import RIG, arguments, tell
+from benchmarks import arguments, rig, tell
 from decoders.behavior.metrics import HALF, Answers, score_frames
 from decoders.behavior.predictor import FitOptions, Predictor, fit
 from decoders.datasets.behavior import BehaviorRecording, Excerpt
@@ -36,8 +35,7 @@ _MODELS = ("causal", "cnn-gru")
 def mice(folder: Path, seed: int) -> Iterator[Sequence[BehaviorRecording]]:
     """Five simulated mice from a seed on, recorded where they are not there yet."""
     if not folder.exists():
-        command = [RIG, "simulate", _RECIPE, "--out", folder, "--mice", _MICE, "--minutes", 4, "--seed", seed]
-        subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
+        rig("simulate", _RECIPE, "--out", folder, "--mice", _MICE, "--minutes", 4, "--seed", seed)
     with open_recordings([folder], "sessions") as found:
         yield found
 

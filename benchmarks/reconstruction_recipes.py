@@ -7,7 +7,6 @@ reconstruct in turn, all of their iterations on one thread; correlations are tho
 `--folder` keeps data and encoder, and uses those that are there (`movies`, `encoder.npz`).
 """
 
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import RIG, arguments, tell
+from benchmarks import arguments, rig, tell
 from decoders.datasets.movie_trials import Trial
 from decoders.datasets.movies import MovieMouse, open_movies
 from decoders.reconstruction import load_encoder
@@ -33,14 +32,10 @@ def prepare(folder: Path, neurons: int, clips: int, epochs: int) -> None:
     movies, encoder = folder / "movies", folder / "encoder.npz"
     if not movies.exists():
         sizes = ["--neurons", neurons, "--clips", clips, "--oracle-clips", 10, "--repeats", 1]
-        _rig("simulate-movies", "--out", movies, *sizes, "--seed", 50)
+        rig("simulate-movies", "--out", movies, *sizes, "--seed", 50)
     if not encoder.exists():
         training = ["--layout", "sensorium", "--threads", 1, "--set", f"epochs={epochs}"]
-        _rig("train", "encoder", "--data", movies, "--out", encoder, *training)
-
-
-def _rig(*command: object) -> None:
-    subprocess.run([RIG, *map(str, command)], check=True, stdout=subprocess.DEVNULL)
+        rig("train", "encoder", "--data", movies, "--out", encoder, *training)
 
 
 def first_frames(trial: Trial, frames: int) -> Trial:

@@ -83,23 +83,20 @@ def session_mice(data: Path, labels: Path | None) -> list[MovieMouse]:
     return [_mouse(session, names, tested) for session, names in zip(found, named, strict=True)]
 
 
-def response_source(
-    path: Path, labels: Path | None
-) -> tuple[dict[str, Any], NDArray[np.integer] | None, bool]:
-    """How a session's responses were made from its frames, and whether they are simulated.
+def response_source(path: Path, labels: Path | None) -> tuple[dict[str, Any], NDArray[np.integer] | None]:
+    """How a session's responses were made from its frames.
 
     Settings of the `decoder: traces` that ran, or `tau_s` alone and the label image; see `open_movies` for `labels`.
     """
     with SessionReader(path) as reader:
         config = reader.description.config
-        simulated = config.simulation is not None
         if labels is None and _recorded_responses(reader) is not None:
             running = next(config.decoders[s.name] for s in reader.description.predictions if s.per_roi)
-            return running.model_dump(mode="json"), None, simulated
+            return running.model_dump(mode="json"), None
         recording = sessions.movie_recording(reader, path)
         size = recording.frames.pixels.shape[1:]
         image = field_labels(labels, config, size, recording.rate_hz, path)
-        return {"tau_s": _decay_s(config)}, image, simulated
+        return {"tau_s": _decay_s(config)}, image
 
 
 def field_labels(

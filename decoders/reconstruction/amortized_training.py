@@ -31,6 +31,7 @@ from decoders.reconstruction.amortized_network import (
 )
 from decoders.reconstruction.encoder import Encoder
 from decoders.reconstruction.encoder_training import EncoderOptions, digest
+from decoders.reconstruction.similarity import DROPPED_FRAMES
 from decoders.runtime import export_onnx
 from decoders.training import BestEpoch, TrainingConfig, fix_seeds, train
 from rig import terminal
@@ -39,7 +40,6 @@ from rig.simulation.movies import natural_movie
 
 _LOG = logging.getLogger(__name__)
 _HELD_OUT = 0.1
-_NOT_SCORED_FRAMES = 30  # at the start of every trial, as Bauer et al. 2026 (doi 10.7554/eLife.105081)
 _COMPLETE = 0.8  # of the usual length: a shorter trial was broken off
 _MOVIES_SEED = 2026
 _MOST_SCALING = 2.0  # of the noise of a recorded trial, where the made response is larger or smaller
@@ -98,13 +98,12 @@ class ResponseSource:
 
     traces: Mapping[str, Any]
     labels: NDArray[np.integer] | None
-    simulated: bool
 
 
 def response_source(mouse: MovieMouse, layout: str, labels: Path | None) -> ResponseSource:
     """Where a mouse's responses came from; of the layout sensorium only the responses are known."""
     if layout == "sensorium":
-        return ResponseSource({}, None, (mouse.path / "truth").is_dir())
+        return ResponseSource({}, None)
     from decoders.datasets.movie_sessions import response_source as of_session
 
     return ResponseSource(*of_session(mouse.path, labels))
@@ -204,7 +203,7 @@ def correlation(network: PreviewNetwork, pairs: Pairs) -> float:
     config = network.config
     network.eval()
     first = config.window_frames - 1 - config.lag_frames
-    skip = max(0, _NOT_SCORED_FRAMES - first)
+    skip = max(0, DROPPED_FRAMES - first)
     found = []
     for responses, movie in zip(pairs.responses, pairs.movies, strict=True):
         shown = network.frames(network(torch.from_numpy(responses)[None])[0].T)[skip:].numpy()
@@ -268,7 +267,7 @@ def _pairs(trials: Sequence[Trial], recipe: Recipe, mouse: MovieMouse) -> Pairs:
     """Trials as arrays, cut to the length of the shortest that was not broken off."""
     lengths = np.array([trial.video.shape[2] for trial in trials])
     whole = lengths >= _COMPLETE * np.median(lengths)
-    frames, valid = int(lengths[whole].min()), recipe.bins * 3 + _NOT_SCORED_FRAMES + max(recipe.lags)
+    frames, valid = int(lengths[whole].min()), recipe.bins * 3 + DROPPED_FRAMES + max(recipe.lags)
     if frames < valid:
         raise DataError(f"{mouse.path}: trials of {frames} frames; valid for a preview is {valid} or more")
     kept = [trial for trial, is_whole in zip(trials, whole, strict=True) if is_whole]

@@ -24,7 +24,7 @@ from decoders.reconstruction.progress import Advance, show_progress
 from decoders.reconstruction.response_noise import ResponseNoise
 from rig.errors import DataError
 
-_SMALLEST = 1e-8  # added to the root of the second moment, as Kingma & Ba
+SMALLEST = 1e-8  # added to the root of the second moment, as Kingma & Ba
 _TOGETHER = 4  # tiles on a GPU; 6 GB at the published size of DwiseNeuro
 _SETTLING = 6  # frames that a deviation of the responses is predicted from
 
@@ -167,7 +167,7 @@ class _Model:
         moments[0].lerp_(gradient, 1 - recipe.momentum)
         moments[1].lerp_(gradient.square(), 1 - recipe.second_momentum)
         size = (moments[1] / (1 - recipe.second_momentum ** (iteration + 1))).sqrt()
-        z.sub_(recipe.rate(iteration) * moments[0] / (size + _SMALLEST))
+        z.sub_(recipe.rate(iteration) * moments[0] / (size + SMALLEST))
 
     def _gradient(self, z: Tensor, iteration: int) -> tuple[Tensor, float]:
         """Gradient for the coefficients, and the loss: misfit and prior, per coefficient."""

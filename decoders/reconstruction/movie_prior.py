@@ -91,10 +91,16 @@ class MovieSpace:
 
     def gradient(self, of_movie: Tensor) -> Tensor:
         """The gradient for z of something whose gradient for the movie is given."""
+        return self.spread * self._turned(self.shown * of_movie)
+
+    def coefficients(self, movie: Tensor) -> Tensor:
+        """The z of a movie (T, 36, 64) that is looked for everywhere: `movie` turned round."""
+        return self._turned(movie - self.mean) / self.spread
+
+    def _turned(self, frames: Tensor) -> Tensor:
         over_time, rows, columns = self.turns
-        masked = self.shown * of_movie
-        by_rate = (over_time @ masked.flatten(1)).view_as(masked)
-        return self.spread * (rows @ by_rate @ columns.T)
+        by_rate = (over_time @ frames.flatten(1)).view_as(frames)
+        return rows @ by_rate @ columns.T
 
 
 def known_of(encoder: Encoder) -> Mapping[str, Any]:

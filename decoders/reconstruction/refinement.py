@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from decoders.reconstruction.encoder import HEIGHT_PX, WIDTH_PX, load_encoder, mouse_index
+from decoders.reconstruction.fast_inversion import SMALLEST, FastRecipe
 from decoders.reconstruction.light_encoder import CONTRAST, GREY, LightEncoder, Readout
 from decoders.reconstruction.movie_prior import MoviePrior, MovieSpace
 from decoders.reconstruction.response_noise import ResponseNoise
@@ -26,9 +27,7 @@ from rig.errors import CheckpointError
 _FRAMES = 60  # of the window
 _SETTLING_FRAMES = 20  # by which a refined picture is later than the preview's: so long it has been refined
 _STEP = 0.03  # standard deviations of the prior; larger ones lead away from the preview faster than it gains
-_REMEMBERED = 0.95  # of the mean square of the gradient, as Kingma & Ba 2015 (arXiv 1412.6980)
-_SMALLEST = 1e-8
-_COMMON = 0.03  # share of the responses' noise that all neurons have in common, as the fast recipe
+_RECIPE = FastRecipe()
 _NEURONS, _FILTERED, _MAPPED = (
     50,
     20,
@@ -131,16 +130,18 @@ class Refinement:
         begun = self._begin()
         responses, self._since = self._window.T.copy(), 0
         responses[:, : self._encoder.shortest - 1] = np.nan  # they also tell of frames before the window
-        z = self._coefficients(torch.from_numpy(begun))
+        z = self._space.coefficients(torch.from_numpy(begun))
         movie = self._space.movie(z)
-        noise = ResponseNoise.of(self._encoder, self._mouse, responses, movie.device, _COMMON)
+        noise = ResponseNoise.of(self._encoder, self._mouse, responses, movie.device, _RECIPE.common)
         yield
         of_movie = torch.zeros_like(movie)
         yield from self._differentiate(movie, noise, of_movie)
         gradient = self._space.gradient(of_movie) + z
         square = gradient.square()
-        self._power = square if self._power is None else torch.lerp(square, self._power, _REMEMBERED)
-        z = z - _STEP * gradient / (self._power.sqrt() + _SMALLEST)
+        self._power = (
+            square if self._power is None else torch.lerp(square, self._power, _RECIPE.second_momentum)
+        )
+        z = z - _STEP * gradient / (self._power.sqrt() + SMALLEST)
         yield
         self._found = self._space.movie(z).clamp(0, 255).numpy()
 
@@ -153,11 +154,6 @@ class Refinement:
         if self._found is not None and known > 0:
             movie[:known] = self._found[self._since : self._shown_frames]
         return movie
-
-    def _coefficients(self, movie: Tensor) -> Tensor:
-        over_time, rows, columns = self._space.turns
-        away = movie - self._space.mean
-        return (rows @ (over_time @ away.flatten(1)).view_as(away) @ columns.T) / self._space.spread
 
     def _differentiate(self, movie: Tensor, noise: ResponseNoise, of_movie: Tensor) -> Iterator[None]:
         """Fill in the gradient of the misfit, stage by stage and each in parts: forth, then back."""

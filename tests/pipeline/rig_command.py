@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import typer
 import yaml
+from typer.testing import CliRunner, Result
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "hardware_configs"
@@ -28,6 +30,14 @@ def rig_json(*arguments: object) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
     return report
+
+
+def invoke(app: typer.Typer, *arguments: object) -> Result:
+    """Run a command in this process, where starting one would cost seconds; its error comes through."""
+    done = CliRunner().invoke(app, [*map(str, arguments)])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
 
 
 def start_rig(*arguments: object) -> subprocess.Popen[str]:

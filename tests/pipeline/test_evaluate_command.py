@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import tifffile
 from scipy.io import savemat
-from typer.testing import CliRunner
 
 from decoders.behavior.causal import load
 from decoders.commands.evaluate import evaluate
@@ -17,7 +16,7 @@ from decoders.datasets.recordings import open_recordings
 from rig.config import load_config
 from rig.errors import ConfigError, DataError
 from rig.simulation.sessions import simulate_session
-from tests.pipeline.rig_command import assert_one_clear_line, rig, rig_json
+from tests.pipeline.rig_command import assert_one_clear_line, invoke, rig, rig_json
 
 TRAINING = Path(__file__).parents[2] / "docs" / "training"
 BASELINES = {"majority", "brightness", "logistic", "svm"}
@@ -68,9 +67,7 @@ def published(tmp_path_factory):
 
 
 def command(*arguments):
-    done = CliRunner().invoke(evaluate, ["behavior", *map(str, arguments)])
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
+    done = invoke(evaluate, "behavior", *arguments)
     assert done.exit_code == 0, done.stderr
     return done
 

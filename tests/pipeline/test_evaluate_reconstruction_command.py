@@ -6,14 +6,13 @@ import shutil
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from decoders.commands.evaluate import evaluate
 from decoders.datasets.movies import open_movies
 from decoders.reconstruction.similarity import compare, smooth
 from decoders.reconstruction.stimuli import GRATING_CYCLES_PX, GRATING_HZ
 from rig.errors import CheckpointError, ConfigError, CortexrigError, DataError
-from tests.pipeline.rig_command import assert_one_clear_line, rig, rig_json
+from tests.pipeline.rig_command import assert_one_clear_line, invoke, rig, rig_json
 
 QUICK = ("--iterations", 2, "--clips", 1)
 MICE = {"simulated-3", "simulated-4"}
@@ -30,9 +29,7 @@ ABLATIONS = [
 
 
 def command(*arguments):
-    done = CliRunner().invoke(evaluate, ["reconstruction", *map(str, arguments)])
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
+    done = invoke(evaluate, "reconstruction", *arguments)
     assert done.exit_code == 0, done.stderr
     return done
 

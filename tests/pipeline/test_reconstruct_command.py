@@ -8,13 +8,12 @@ import av
 import numpy as np
 import pytest
 import typer
-from typer.testing import CliRunner
 
 from decoders.commands.reconstruct import reconstruct
 from decoders.datasets.movies import open_movies
 from decoders.reconstruction.similarity import compare
 from rig.errors import DataError
-from tests.pipeline.rig_command import assert_one_clear_line, rig, rig_json, start_rig
+from tests.pipeline.rig_command import assert_one_clear_line, invoke, rig, rig_json, start_rig
 
 QUICK = ("--iterations", 2)
 ENDINGS = {".mp4", ".npz", ".png"}
@@ -23,9 +22,7 @@ app.command()(reconstruct)
 
 
 def command(*arguments):
-    done = CliRunner().invoke(app, [*map(str, arguments), "--json"])
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
+    done = invoke(app, *arguments, "--json")
     assert done.exit_code == 0, done.stderr
     return json.loads(done.stdout)
 

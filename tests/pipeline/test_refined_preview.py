@@ -48,7 +48,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     labels = np.zeros((SIDE_PX, SIDE_PX), np.int64)
     for k in range(NEURONS):
         labels[3 * (k // 10) : 3 * (k // 10) + 2, 3 * (k % 10) : 3 * (k % 10) + 2] = k + 1
-    source = ResponseSource({"tau_s": 1.0}, labels, simulated=True)
+    source = ResponseSource({"tau_s": 1.0}, labels)
     usual = np.ones(NEURONS, np.float32)
     make_checkpoint(network, usual, source, {"mouse": "mine"}).save(folder / "preview.npz")
     light = LightNetwork(LightConfig(neurons=(NEURONS,), stride_px=6, features=4, hidden=2))

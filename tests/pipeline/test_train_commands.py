@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from decoders.behavior.live import CausalBehavior
 from decoders.commands.train import train
@@ -15,6 +14,7 @@ from rig.config import load_config
 from rig.errors import CheckpointError, ConfigError, DataError, SessionFileError
 from rig.messages import Frame, FrameStream
 from rig.simulation.sessions import simulate_session
+from tests.pipeline.rig_command import invoke
 
 TRAINING = Path(__file__).parents[2] / "docs" / "training"
 
@@ -51,10 +51,7 @@ def restore_torch():
 
 
 def command(*arguments):
-    done = CliRunner().invoke(train, [str(argument) for argument in arguments])
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done
+    return invoke(train, *arguments)
 
 
 def test_behavior_from_sessions_to_a_live_decoder(running_sessions, tmp_path):

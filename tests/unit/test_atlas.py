@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from decoders.atlas import LABELS, PROJECTION, Atlas, area_masks, built_in, load_atlas, place, placed_masks
@@ -38,7 +38,6 @@ def overlap(one: np.ndarray, other: np.ndarray) -> float:
     st.complex_numbers(max_magnitude=500),
     st.sampled_from([2, 3]),
 )
-@settings(deadline=None)
 def test_any_similarity_is_found_again(turn: float, px_per_mm: float, shift: complex, count: int) -> None:
     factor = px_per_mm * np.exp(1j * turn)
     z = {name: factor * complex(ml, -ap) + shift for name, (ml, ap) in LANDMARKS_MM.items()}

@@ -9,7 +9,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -55,7 +55,6 @@ def same(a: Message, b: Message) -> bool:
     return type(a) is type(b) and plain(a) == plain(b)
 
 
-@settings(deadline=None)
 @given(MESSAGES)
 def test_every_message_comes_back_as_it_was(message: Message) -> None:
     head, arrays = encode(message)

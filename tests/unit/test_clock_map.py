@@ -51,7 +51,7 @@ def test_real_camera_and_harp_clocks() -> None:
     assert abs(clock_map.fit.drift_ppm) == pytest.approx(22.7, abs=1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.integers(1, 200_000), st.integers(0, 30_000_000)), min_size=2, max_size=150),
     st.integers(-200, 200),

@@ -121,7 +121,7 @@ def test_what_is_the_same_as_a_third_is_the_same():
 
 
 @given(gain=st.floats(0.2, 3.0), offset=st.floats(-50.0, 50.0), short=st.integers(0, 40))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_light_contrast_and_length_do_not_matter(movies, gain, offset, short):
     changed = gain * movies[5][..., : 120 - short] + offset
     assert same_movies([thumbnail(movies[4]), thumbnail(movies[5]), thumbnail(changed)]).tolist() == [0, 1, 1]
@@ -174,7 +174,7 @@ def test_a_single_movie_cannot_be_split(tmp_path):
 # --- what is refused ---
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kept=st.floats(0.0, 0.999), kind=st.sampled_from(["videos", "responses", "behavior", "pupil_center"]))
 def test_a_file_cut_short_is_named(mouse, kind, kept):
     file = mouse / "data" / kind / "0.npy"

@@ -24,17 +24,11 @@ from rig.errors import DataError
 from rig.simulation.movies import natural_movies
 from tests.unit.few_filters import made_up
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FRAMES, NEURONS = 70, 60
 QUIET = InversionOptions(progress=False)
 EVERYWHERE = np.ones((36, 64), bool)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

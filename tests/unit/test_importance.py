@@ -66,7 +66,7 @@ def test_before_a_second_of_frames_there_is_nothing_to_do_and_then_one_square_a_
     assert np.isfinite(importance.image()).sum() == 8 * 24  # five squares in a row
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 30))
 def test_the_map_is_the_same_however_the_work_is_cut_up(calls: int) -> None:
     """Frames stand still, so when a square is tried makes no difference, only whether it is done right."""

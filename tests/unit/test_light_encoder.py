@@ -22,17 +22,10 @@ from decoders.training import TrainingConfig
 from rig.errors import CheckpointError, ConfigError, DataError
 from tests.unit.movie_phantom import write_phantom
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = {"stride_px": 6, "features": 4, "hidden": 2}
 QUICK = {**SMALL, "frames": 60, "held_out_share": 0.2, "epochs": 4}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +72,7 @@ def options(folder, **changes):
     return EncoderOptions(folder, threads=1, settings={**QUICK, **changes})
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(at=st.integers(1, 39), mouse=st.integers(0, 1))
 def test_no_response_depends_on_a_later_frame(encoder, at, mouse):
     video, behavior, pupil = clip(40)

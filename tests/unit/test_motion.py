@@ -31,7 +31,7 @@ def seen(field, down, right):
     return field[top : top + HEIGHT, left : left + WIDTH]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(down=shifts, right=shifts, seed=st.integers(0, 1000))
 def test_a_known_shift_is_found_in_photon_noise_and_undone(field, motion, down, right, seed):
     frame = np.random.default_rng(seed).poisson(seen(field, down, right)).astype(np.uint16)
@@ -63,7 +63,7 @@ def test_a_dark_or_empty_frame_has_no_place(motion, level):
     assert motion(frame).is_lost
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(-9, 9), st.integers(-9, 9))
 def test_nothing_wraps_around(down, right):
     frame = np.arange(1.0, 36.0, dtype=np.float32).reshape(5, 7)

@@ -142,7 +142,7 @@ def test_a_folder_that_readers_of_the_layout_open(tmp_path):
         simulate_movie_responses(tmp_path / small.name, small, written.append)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**31), samples=st.integers(1, 25), retention=st.floats(0.3, 0.97))
 def test_deconvolution_is_the_least_squares_fit(seed, samples, retention):
     traces = np.random.default_rng(seed).normal(0.2, 1.0, (samples, 3))

@@ -70,7 +70,7 @@ def trained(mouse, tmp_path_factory):
 
 def packed(trained, labels=None, **traces):
     network, usual = trained[:2]
-    source = training.ResponseSource({"tau_s": 1.0, **traces}, labels, simulated=True)
+    source = training.ResponseSource({"tau_s": 1.0, **traces}, labels)
     return training.make_checkpoint(network, usual, source, {"data": "simulated"})
 
 
@@ -115,7 +115,7 @@ def test_an_exported_preview_answers_as_its_network(trained, checkpoint):
     np.testing.assert_allclose(shown, expected, atol=0.05)  # grey levels
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(at=st.integers(0, 59), seed=st.integers(0, 99))
 def test_no_later_response_takes_part(checkpoint, at, seed):
     rng = np.random.default_rng(seed)

@@ -19,6 +19,8 @@ from decoders.reconstruction.train import train_encoder
 from rig.errors import CheckpointError, ConfigError
 from tests.unit.movie_phantom import write_phantom
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZES = {
     "core_features": (4,),
     "spatial_strides": (8,),
@@ -27,15 +29,6 @@ SIZES = {
     "cortex_features": (12,),
 }
 SHORT = {**SIZES, "epochs": 1, "warm_up_epochs": 0, "samples": 6, "batch": 3}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="module")

@@ -21,16 +21,10 @@ from rig.errors import CheckpointError, ConfigError, DataError
 from rig.simulation.movies import natural_movies
 from tests.unit.few_filters import FewFilters, made_up
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FRAMES, STEPS = 40, 20
 PATHS = [Path("first.npz"), Path("second.npz")]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -82,7 +82,7 @@ def test_the_gradient_in_pieces_is_that_of_the_whole(encoder, clip):
 def test_coefficients_and_movie_are_the_same_thing(encoder, clip):
     refined = Refinement(encoder, 1, LAG)
     movie = torch.from_numpy(clip[0][:FRAMES])
-    again = refined._space.movie(refined._coefficients(movie))
+    again = refined._space.movie(refined._space.coefficients(movie))
     torch.testing.assert_close(again, movie, rtol=0, atol=0.05)  # grey levels
     assert MoviePrior.of([encoder]).mean.shape == (36, 64)
 
@@ -95,7 +95,7 @@ def loss(refined: Refinement, movie: np.ndarray, responses: np.ndarray) -> float
     video = torch.from_numpy(movie)
     usual = refined._encoder.network.readout(1).signal_mean[None, :, None].expand(1, -1, FRAMES)
     answers = refined._encoder.respond(refined._encoder.assemble(video[None], usual[:, :2], usual[:, 2:]), 1)
-    return float(noise.misfit(answers[0]) + 0.5 * refined._coefficients(video).square().sum())
+    return float(noise.misfit(answers[0]) + 0.5 * refined._space.coefficients(video).square().sum())
 
 
 def test_steps_make_the_movie_more_probable(encoder, clip):

@@ -182,7 +182,7 @@ def whole(tmp_path_factory):
     return folder / "stat.npy", (folder / "stat.npy").read_bytes()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.data())
 def test_a_file_cut_anywhere_is_one_clear_error(whole, data):
     path, content = whole
