@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
@@ -167,6 +168,9 @@ def _work(
     if rank == 0:
         told.put(answer)
     distributed.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # torch's threads that are still about abort an interpreter that shuts down in order
 
 
 def _leave_with_parent() -> None:
