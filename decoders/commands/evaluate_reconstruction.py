@@ -24,6 +24,7 @@ from decoders.commands.movie_options import (
     MovieData,
     MovieLayout,
     Opened,
+    PreviewPath,
     RecipeName,
     Smoothing,
     Threads,
@@ -64,6 +65,7 @@ def reconstruction(
     more: MoreEncoders = None,
     tier: Annotated[str, typer.Option(help="Trials to reconstruct: oracle, ...")] = "oracle",
     recipe: RecipeName = DEFAULT_RECIPE,
+    preview: PreviewPath = None,
     iterations: Iterations = None,
     mask: MaskPath = None,
     clips: Clips = None,
@@ -105,9 +107,19 @@ def reconstruction(
     from decoders.reconstruction.scored_clips import scored_clips
 
     paths = encoder_paths(encoder, more)
-    ways = variants(asked.ablations, len(paths), masked=mask is not None, recipe=recipe)
+    ways = variants(
+        asked.ablations, len(paths), masked=mask is not None, recipe=recipe, begun=preview is not None
+    )
     found = opened(
-        paths, data, layout, labels=labels, recipe=recipe, mask=mask, device=device, threads=threads
+        paths,
+        data,
+        layout,
+        labels=labels,
+        recipe=recipe,
+        preview=preview,
+        mask=mask,
+        device=device,
+        threads=threads,
     )
     chosen = scored_clips(found.mice, tier, clips, repeats=repeats == "all")
     with results(out, found.described(data, iterations), "evaluation") as folder:
@@ -146,7 +158,7 @@ def _evaluate(
     from decoders.reconstruction.reconstructor import Reconstructor
     from decoders.reconstruction.stimuli import GRIDS
 
-    make = Reconstructor(found.encoders, found.recipe, iterations, folder)
+    make = Reconstructor(found.encoders, found.recipe, iterations, folder, found.preview)
     evaluation = Evaluation(make, ways, asked.smoothing, folder / _MAPS if asked.maps else None)
     cells = [cell for kind in asked.stimuli for cell in GRIDS[kind].cells()]
     with _progress(len(clips) * len(ways) + len(cells)) as advance:
@@ -186,6 +198,7 @@ def _content(
         **summary(scores, ways),
         "recipe": found.recipe,
         "models": [str(path) for path in found.paths],
+        "preview": None if found.preview is None else str(found.preview),
         "smoothing_sigma": asked.smoothing,
         "scored_pixels": pixels,
         "provenance": provenance("rig " + shlex.join(sys.argv[1:]), [one.mouse.origin for one in found.mice]),

@@ -29,6 +29,12 @@ Labels = Annotated[
     Path | None, typer.Option(help="Layout sessions: label image of the neurons (.npy), if not simulated.")
 ]
 RecipeName = Annotated[str, typer.Option("--recipe", help="fast or published.")]
+PreviewPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--preview", help="Begin at what this preview of the same neurons reads (`rig train preview`)."
+    ),
+]
 Iterations = Annotated[int | None, typer.Option(min=1, help="As many as the recipe has without it.")]
 MaskPath = Annotated[
     Path | None, typer.Option("--mask", help="Transparency mask (.npy), or folder with MOUSE.npy each.")
@@ -50,6 +56,7 @@ class Opened:
     encoders: "tuple[Encoder, ...]"
     mice: "tuple[ScoredMouse, ...]"
     recipe: str
+    preview: Path | None
     labels: str | None
 
     def described(self, data: Path, iterations: int | None) -> dict[str, Any]:
@@ -57,6 +64,7 @@ class Opened:
         return {
             "encoders": [_digest(path) for path in self.paths],
             "recipe": self.recipe,
+            "preview": None if self.preview is None else _digest(self.preview),
             "iterations": iterations,
             "data": str(data.resolve()),
             "mice": {one.mouse.name: one.mouse.neurons for one in self.mice},
@@ -92,6 +100,7 @@ def opened(
     *,
     labels: Path | None,
     recipe: str,
+    preview: Path | None,
     mask: Path | None,
     device: str,
     threads: int,
@@ -101,26 +110,27 @@ def opened(
     Raises
     ------
     ConfigError
-        For an unknown recipe, or a device that is not there.
+        For a device that is not there.
     CheckpointError
-        When a file is no encoder, or encoder and data disagree in mice or neurons.
+        When a file is no encoder or no preview, or it and the data disagree in mice or neurons.
     DataError
-        When the data or the mask cannot be used.
+        For an unknown recipe, one that cannot begin at a preview, or data or a mask that cannot be used.
     """
     import torch
 
     from decoders.datasets.movies import open_movies
     from decoders.reconstruction.encoder import load_encoder
-    from decoders.reconstruction.inversion import RECIPES
+    from decoders.reconstruction.inversion import check_recipe
     from decoders.reconstruction.scored_clips import scored_mice
 
-    if recipe not in RECIPES:
-        raise ConfigError(f"--recipe {recipe}: unknown; valid: {', '.join(RECIPES)}")
+    check_recipe(recipe, preview)
     torch.set_num_threads(threads)
     encoders = tuple(_on(load_encoder(path), path, device) for path in paths)
     mice = open_movies(data, layout, labels)
     scored = tuple(scored_mice(mice, encoders, paths, mask))
-    return Opened(paths, encoders, scored, recipe, None if labels is None else _digest(labels))
+    if preview is not None:
+        _check_preview(preview, scored)
+    return Opened(paths, encoders, scored, recipe, preview, None if labels is None else _digest(labels))
 
 
 @contextmanager
@@ -148,6 +158,18 @@ def _on(encoder: "Encoder", path: Path, device: str) -> "Encoder":
         raise CheckpointError(f"{path}: an encoder of kind {encoder.kind!r} cannot be moved to {device!r}")
     moved: Encoder = move(device)
     return moved
+
+
+def _check_preview(path: Path, mice: "Sequence[ScoredMouse]") -> None:
+    from decoders.reconstruction.movie_prior import load_preview
+
+    known = load_preview(path)
+    for one in mice:
+        if one.mouse.neurons != known.settings["neurons"] or len(mice) > 1:
+            names = ", ".join(f"{other.mouse.name} ({other.mouse.neurons} neurons)" for other in mice)
+            raise CheckpointError(
+                f"{path}: a preview of one mouse with {known.settings['neurons']} neurons; the data have {names}"
+            )
 
 
 def _digest(path: Path) -> str:

@@ -20,6 +20,7 @@ from decoders.commands.movie_options import (
     MoreEncoders,
     MovieData,
     MovieLayout,
+    PreviewPath,
     RecipeName,
     Smoothing,
     Threads,
@@ -50,6 +51,7 @@ def reconstruct(
         list[str] | None, typer.Option(help="This trial instead, of any tier; may be repeated.")
     ] = None,
     recipe: RecipeName = DEFAULT_RECIPE,
+    preview: PreviewPath = None,
     iterations: Iterations = None,
     mask: MaskPath = None,
     clips: Clips = None,
@@ -66,13 +68,21 @@ def reconstruct(
 
     paths = encoder_paths(encoder, more)
     found = opened(
-        paths, data, layout, labels=labels, recipe=recipe, mask=mask, device=device, threads=threads
+        paths,
+        data,
+        layout,
+        labels=labels,
+        recipe=recipe,
+        preview=preview,
+        mask=mask,
+        device=device,
+        threads=threads,
     )
     chosen = scored_clips(found.mice, tier, clips, repeats=True, names=trial or [])
     described = found.described(data, iterations) | {"smoothing_sigma": smoothing}
     came_from = provenance("rig " + shlex.join(sys.argv[1:]), [one.mouse.origin for one in found.mice])
     with results(out, described, "reconstruction") as folder:
-        make = Reconstructor(found.encoders, found.recipe, iterations, folder)
+        make = Reconstructor(found.encoders, found.recipe, iterations, folder, preview)
         told = {}
         with terminal.bar("movies", len(chosen)) as advance:
             for clip in chosen:
@@ -83,6 +93,7 @@ def reconstruct(
             "out": str(out),
             "recipe": found.recipe,
             "models": [str(path) for path in found.paths],
+            "preview": None if preview is None else str(preview),
             "smoothing_sigma": smoothing,
             "clips": told,
             "provenance": came_from,

@@ -245,11 +245,11 @@ def preview(
 
         model = load_encoder(path)
         index = mouse_index(model, mouse.name, mouse.neurons, path)
-    network, usual, score = training.fit_preview(mouse, model, index, options)
+    network, beside, score = training.fit_preview(mouse, model, index, options)
     further = [f" --set {setting}" for setting in given or []]
     came_from = provenance(f"rig train preview --seed {seed}{''.join(further)}", [mouse.origin])
     came_from |= {"mouse": mouse.name, "score": json.dumps(asdict(score))}
-    training.make_checkpoint(network, usual, source, came_from).save(out)
+    training.make_checkpoint(network, beside, source, came_from).save(out)
     shutil.rmtree(cache, ignore_errors=True)
     report({"checkpoint": str(out), "mouse": mouse.name, **asdict(score), "provenance": came_from}, as_json)
 

@@ -70,8 +70,12 @@ _PUBLISHED = {
 }
 
 
-def variants(asked: Iterable[str], models: int, *, masked: bool, recipe: str) -> list[Variant]:
+def variants(
+    asked: Iterable[str], models: int, *, masked: bool, recipe: str, begun: bool = False
+) -> list[Variant]:
     """Ways to reconstruct that some ablations ask for, everything first; "all" stands for those that are possible.
+
+    `begun` tells whether the reconstruction begins at what a preview reads.
 
     Raises
     ------
@@ -82,19 +86,21 @@ def variants(asked: Iterable[str], models: int, *, masked: bool, recipe: str) ->
     for name in named:
         if name not in (*ABLATIONS, "all"):
             raise ConfigError(f"--ablation {name}: unknown; valid: {', '.join((*ABLATIONS, 'all'))}")
-        reason = _obstacle(name, models, masked=masked, recipe=recipe)
+        reason = _obstacle(name, models, masked=masked, recipe=recipe, begun=begun)
         if reason:
             raise ConfigError(f"--ablation {name}: {reason}")
     if "all" in named:
-        named = [n for n in ABLATIONS if not _obstacle(n, models, masked=masked, recipe=recipe)]
+        named = [n for n in ABLATIONS if not _obstacle(n, models, masked=masked, recipe=recipe, begun=begun)]
     return [Variant(), *(variant for name in named for variant in _of(name, models))]
 
 
-def _obstacle(name: str, models: int, *, masked: bool, recipe: str) -> str | None:
+def _obstacle(name: str, models: int, *, masked: bool, recipe: str, begun: bool) -> str | None:
     if name in ("ensemble", "gradient-ensembling") and models < 2:
         return "needs two encoders or more"
     if name in ("mask", "strict-mask") and not masked:
         return "needs a mask; give --mask"
+    if name == "population" and begun:
+        return "is of a preview that knows all neurons; leave out --preview"
     if name == "gradient-ensembling" and recipe != "published":
         return f"is of the published recipe, not of {recipe!r}; give --recipe published"
     return None

@@ -20,6 +20,7 @@ from torch import Tensor
 from decoders.behavior.settings import checked
 from decoders.checkpoint import Checkpoint
 from decoders.datasets.movies import MovieMouse, MovieTrial, Trial, split_by_clip
+from decoders.reconstruction import knowledge
 from decoders.reconstruction.amortized import KIND, RATE_HZ
 from decoders.reconstruction.amortized_network import (
     Pairs,
@@ -129,8 +130,11 @@ def one_field(mice: Sequence[MovieMouse], name: str | None) -> MovieMouse:
 
 def fit_preview(
     mouse: MovieMouse, encoder: Encoder | None, index: int, options: PreviewOptions
-) -> tuple[PreviewNetwork, Floats, PreviewScore]:
-    """Train a preview; returns the network, the neurons' usual responses (N,), and how well it does.
+) -> tuple[PreviewNetwork, dict[str, Floats], PreviewScore]:
+    """Train a preview; returns the network, what its file is to hold beside it, and how well it does.
+
+    Beside it are `usual_responses` (N,), and how the preview errs on held-out movies: `error_power` and `error_lag1`
+    (height, width) are to its errors what `movie_power` and `movie_lag1` of `knowledge` are to movies.
 
     Parameters
     ----------
@@ -169,20 +173,21 @@ def fit_preview(
         0 if made is None else len(made.movies),
         len(held_out),
     )
-    return network, recorded.responses.mean(axis=(0, 2)), score
+    usual = {"usual_responses": recorded.responses.mean(axis=(0, 2))}
+    return network, usual | _errors(network, tested), score
 
 
 def make_checkpoint(
     network: PreviewNetwork,
-    usual: Floats,
+    beside: Mapping[str, Floats],
     source: "ResponseSource",
     provenance: Mapping[str, str],
 ) -> Checkpoint:
-    """Pack a preview for the live process, which needs no torch; `usual` are the neurons' mean responses (N,)."""
+    """Pack a preview, and what `fit_preview` tells beside it, for the live process, which needs no torch."""
     config = network.config
-    window = np.repeat(usual[None], config.window_frames, axis=0)
+    window = np.repeat(beside["usual_responses"][None], config.window_frames, axis=0)
     graph = export_onnx(PreviewStep(network), [window])
-    arrays: dict[str, NDArray[Any]] = {"onnx": np.frombuffer(graph, np.uint8), "usual_responses": usual}
+    arrays: dict[str, NDArray[Any]] = {"onnx": np.frombuffer(graph, np.uint8), **beside}
     size = (config.height_px, config.width_px)
     settings = {
         "neurons": config.neurons,
@@ -197,19 +202,30 @@ def make_checkpoint(
     return Checkpoint(KIND, *size, RATE_HZ, arrays, settings, provenance)
 
 
-@torch.no_grad()
 def correlation(network: PreviewNetwork, pairs: Pairs) -> float:
     """Mean over clips of the correlation of what is shown with what was seen."""
+    found = [
+        np.corrcoef(shown.ravel(), seen.ravel())[0, 1] for shown, seen in _shown_and_seen(network, pairs)
+    ]
+    return float(np.mean(found))
+
+
+def _errors(network: PreviewNetwork, pairs: Pairs) -> dict[str, Floats]:
+    found = knowledge.movies(shown - seen for shown, seen in _shown_and_seen(network, pairs))
+    return {"error_power": found["movie_power"], "error_lag1": found["movie_lag1"]}
+
+
+@torch.no_grad()
+def _shown_and_seen(network: PreviewNetwork, pairs: Pairs) -> Iterator[tuple[Floats, Floats]]:
+    """Of each clip the frames (T, height, width) that are shown, and those that were seen."""
     config = network.config
     network.eval()
     first = config.window_frames - 1 - config.lag_frames
     skip = max(0, DROPPED_FRAMES - first)
-    found = []
     for responses, movie in zip(pairs.responses, pairs.movies, strict=True):
         shown = network.frames(network(torch.from_numpy(responses)[None])[0].T)[skip:].numpy()
-        seen = movie[first + skip : len(movie) - config.lag_frames].reshape(shown.shape)
-        found.append(np.corrcoef(shown.ravel(), seen.ravel())[0, 1])
-    return float(np.mean(found))
+        seen = movie[first + skip : len(movie) - config.lag_frames].astype(np.float32)
+        yield shown.reshape(seen.shape), seen
 
 
 class _Losses:
@@ -312,14 +328,18 @@ def _make_pairs(
     whole = [trial for trial in trials if trial.video.shape[2] >= frames]
     rng = np.random.default_rng(seed)
     explain = _explained(encoder, index, frames)
+    answers: dict[int, Floats] = {}  # to the movies of recorded trials
     movies = np.empty((recipe.generated, frames, *recorded.movies.shape[2:]), np.uint8)
     responses = np.empty((recipe.generated, recorded.responses.shape[1], frames), np.float32)
     with terminal.bar("responses to further movies", recipe.generated) as advance:
         for k in range(recipe.generated):
-            trial = whole[int(rng.integers(len(whole)))]
+            chosen = int(rng.integers(len(whole)))
+            trial = whole[chosen]
             movies[k] = natural_movie(k, frames, _MOVIES_SEED + seed)
-            predicted = explain(trial, _movie(trial, frames))
-            responses[k] = _with_noise(explain(trial, movies[k]), predicted, trial.responses[:, :frames])
+            if chosen not in answers:
+                answers[chosen] = explain(trial, _movie(trial, frames))
+            made = explain(trial, movies[k])
+            responses[k] = _with_noise(made, answers[chosen], trial.responses[:, :frames])
             advance(1)
     return Pairs(responses, movies)
 

@@ -217,6 +217,7 @@ class Evaluation:
             mouse=of.index,
             mask=of.mask,
             recipe=self.make.recipe,
+            preview=self.make.preview,
             iterations=self.make.iterations,
             progress=False,
         )

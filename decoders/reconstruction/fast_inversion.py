@@ -4,6 +4,7 @@ A movie is written in coefficients that are independent and of unit variance for
 (`decoders.reconstruction.movie_prior`), and the responses' noise in deviations that are independent, too
 (`decoders.reconstruction.response_noise`). Both make the problem round, so that a few tens of steps of Adam
 (Kingma & Ba 2015, arXiv 1412.6980) over the whole clip find it, where gradient descent on pixels needs a thousand.
+It begins at the mean frame or, better, at what a preview has read.
 """
 
 import math
@@ -34,6 +35,7 @@ class FastRecipe:
     """The numbers of our recipe; chosen on clips of the training tier, see docs/reconstruction.md.
 
     `step` is in standard deviations of the prior, and falls as half a cosine. `trust` multiplies the likelihood,
+    `trust_again` where the prior is of a reading: it was made from the same responses, whose noise would count twice.
     `common` is the share of the responses' noise that all neurons have in common. A clip of more than `stretch`
     frames is worked out in stretches that overlap by `overlap` frames, so that memory does not grow with it.
     """
@@ -43,6 +45,7 @@ class FastRecipe:
     momentum: float = 0.9
     second_momentum: float = 0.95
     trust: float = 1.0
+    trust_again: float = 0.35
     common: float = 0.03
     stretch: int = 300
     overlap: int = 60
@@ -68,7 +71,8 @@ def invert_fast(
     """
     recipe = recipe or FastRecipe()
     recipe = replace(recipe, iterations=options.iterations or recipe.iterations)
-    prior = MoviePrior.of(encoders)
+    if problem.prior is not None:
+        recipe = replace(recipe, trust=recipe.trust_again)
     parts = stretches(problem.frames, recipe.stretch, recipe.overlap, max(e.shortest for e in encoders))
     movie = np.zeros((problem.frames, HEIGHT_PX, WIDTH_PX), np.float32)
     states: list[InversionState | None] = []
@@ -77,7 +81,7 @@ def invert_fast(
             for part, weight in parts:
                 piece = _cut(problem, part)
                 state = InversionState.of(options, f"fast-{at}-{part.start}", piece, repr(recipe))
-                model = _Model.of(encoder, piece, recipe, prior, options.windows_at_once)
+                model = _Model.of(encoder, piece, recipe, options.windows_at_once)
                 found = model.solve(state, advance)
                 movie[part] += weight[:, None, None] * found / len(encoders)
                 states.append(state)
@@ -128,7 +132,6 @@ class _Model:
         encoder: Encoder,
         problem: InversionProblem,
         recipe: FastRecipe,
-        prior: MoviePrior,
         windows_at_once: int | None = None,
     ) -> "_Model":
         behavior, pupil_center = as_batch(problem.behavior), as_batch(problem.pupil_center)
@@ -139,6 +142,7 @@ class _Model:
         tile, encoder = _tiled(encoder, problem.frames, together)
         order = min(_SETTLING, tile // 4)
         noise = ResponseNoise.of(encoder, problem.mouse, problem.responses, device, recipe.common, order)
+        prior = problem.prior or MoviePrior.of(encoder)
         space = MovieSpace.of(prior, problem.frames, problem.updated((HEIGHT_PX, WIDTH_PX)), device)
         return cls(encoder, problem, recipe, behavior, pupil_center, noise, space, tile, together)
 
@@ -234,4 +238,5 @@ def _tiled(encoder: Encoder, frames: int, together: int) -> tuple[int, Encoder]:
 def _cut(problem: InversionProblem, part: slice) -> InversionProblem:
     arrays = (problem.responses, problem.behavior, problem.pupil_center)
     responses, behavior, pupil_center = (array[:, part] for array in arrays)
-    return replace(problem, responses=responses, behavior=behavior, pupil_center=pupil_center)
+    prior = None if problem.prior is None else problem.prior.part(part)
+    return replace(problem, responses=responses, behavior=behavior, pupil_center=pupil_center, prior=prior)

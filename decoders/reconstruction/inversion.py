@@ -1,6 +1,7 @@
 """From the responses of neurons to the movie that was seen: one call for every recipe."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from decoders.reconstruction.encoder import Encoder
 from decoders.reconstruction.fast_inversion import invert_fast
+from decoders.reconstruction.movie_prior import MoviePrior
 from decoders.reconstruction.problem import InversionOptions, InversionProblem
 from decoders.reconstruction.published_inversion import invert_published
 from rig.errors import DataError
@@ -27,6 +29,7 @@ def invert(
     mouse: int,
     mask: NDArray[np.float32] | None = None,
     recipe: str = "fast",
+    preview: Path | str | None = None,
     iterations: int | None = None,
     folder: Path | str | None = None,
     windows_at_once: int | None = None,
@@ -48,6 +51,8 @@ def invert(
         Transparency mask, (36, 64) or (64, 64): pixels of 0.5 and more are reconstructed; None: all.
     recipe
         One of `RECIPES`.
+    preview
+        File of a live preview of the same neurons: the fast recipe begins at what it reads. None: at the mean frame.
     iterations
         None: as many as the recipe has.
     folder
@@ -59,11 +64,12 @@ def invert(
 
     Raises
     ------
+    CheckpointError
+        When `preview` is no preview that tells how far it errs.
     DataError
         For an unknown recipe, data that do not fit the encoders, or a loss that is not finite.
     """
-    if recipe not in RECIPES:
-        raise DataError(f"recipe {recipe!r} is unknown; valid is {' or '.join(map(repr, RECIPES))}")
+    check_recipe(recipe, preview)
     for name, value in (("iterations", iterations), ("windows_at_once", windows_at_once)):
         if value is not None and value < 1:
             raise DataError(f"{name} is {value}; valid is 1 or more")
@@ -72,7 +78,17 @@ def invert(
     options = InversionOptions(
         iterations, Path(folder) if folder else None, windows_at_once=windows_at_once, progress=progress
     )
+    if preview is not None:
+        problem = replace(problem, prior=MoviePrior.read(preview, problem.responses))
     return RECIPES[recipe](models, problem, options)
+
+
+def check_recipe(recipe: str, preview: Path | str | None) -> None:
+    """Refuse a recipe that is unknown, or that cannot begin at a preview."""
+    if recipe not in RECIPES:
+        raise DataError(f"recipe {recipe!r} is unknown; valid is {' or '.join(map(repr, RECIPES))}")
+    if preview is not None and recipe != "fast":
+        raise DataError(f"recipe {recipe!r} begins at grey, as published; valid with a preview is 'fast'")
 
 
 def _listed(encoders: Any) -> list[Encoder]:

@@ -36,7 +36,8 @@ class InversionState:
         if options.folder is None:
             return None
         digest = hashlib.sha256(recipe.encode())
-        for array in (problem.responses, problem.behavior, problem.pupil_center, problem.mask):
+        begun = None if problem.prior is None else problem.prior.mean
+        for array in (problem.responses, problem.behavior, problem.pupil_center, problem.mask, begun):
             digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
         digest.update(str(problem.mouse).encode())
         try:

@@ -1,13 +1,15 @@
-"""What movies look like before any neuron has answered: the Gaussian prior of an inversion.
+"""What movies look like before the encoder is asked: the Gaussian prior of an inversion.
 
 A movie is a mean frame plus independent coefficients of its three-dimensional cosine transform (DCT-II), whose
 variances fall with spatial and temporal frequency. Over space they are those of the training movies; over time each
-spatial coefficient is a stationary process of first order, which the transform nearly decorrelates.
+spatial coefficient is a stationary process of first order, which the transform nearly decorrelates. Where a preview
+has read the responses, its movie takes the place of the mean frame, and the variances are those of its errors.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -16,7 +18,10 @@ from numpy.typing import NDArray
 from scipy.fft import dct
 from torch import Tensor
 
+from decoders.checkpoint import Checkpoint, load_checkpoint
+from decoders.reconstruction.amortized import KIND, SETTINGS, preview_movie
 from decoders.reconstruction.encoder import HEIGHT_PX, WIDTH_PX, Encoder
+from rig.errors import CheckpointError
 
 _PARTS = ("movie_mean", "movie_power", "movie_lag1")
 _LONGEST_LAG1 = 0.995  # a slower coefficient would leave the first frame as good as unknown
@@ -30,21 +35,20 @@ _MOTION, _RISE = 1.988, 1.633  # minus the logarithm of the correlation over one
 
 @dataclass(frozen=True, slots=True)
 class MoviePrior:
-    """Mean frame, variance and one-frame correlation of the frames' orthonormal DCT coefficients, (36, 64) each."""
+    """Mean frame, variance and one-frame correlation of the frames' orthonormal DCT coefficients, (36, 64) each.
+
+    The mean is a movie (T, 36, 64) where a preview has read one.
+    """
 
     mean: NDArray[np.float32]
     power: NDArray[np.float32]
     lag1: NDArray[np.float32]
 
     @classmethod
-    def of(cls, encoders: Sequence[Encoder]) -> Self:
-        """What the encoders' training movies were like, on average; natural movies where no encoder knows."""
-        known = [
-            knowledge for knowledge in map(known_of, encoders) if all(part in knowledge for part in _PARTS)
-        ]
-        if not known:
-            return cls.natural()
-        return cls(*(np.mean([knowledge[part] for knowledge in known], axis=0) for part in _PARTS))
+    def of(cls, encoder: Encoder) -> Self:
+        """What the encoder's training movies were like; natural movies where it does not know."""
+        known = known_of(encoder)
+        return cls(*(known[part] for part in _PARTS)) if known.keys() >= set(_PARTS) else cls.natural()
 
     @classmethod
     def natural(cls) -> Self:
@@ -54,6 +58,24 @@ class MoviePrior:
         power = _POWER * (frequency**2 + _CORNER**2) ** (-_FALL / 2)
         parts = (np.full(power.shape, _GREY), power, np.exp(-_MOTION * frequency**_RISE))
         return cls(*(part.astype(np.float32) for part in parts))
+
+    @classmethod
+    def read(cls, preview: Path | str, responses: NDArray[np.float32]) -> Self:
+        """Around what a preview reads from a clip's responses (N, T), as far as it erred on held-out movies.
+
+        Raises
+        ------
+        CheckpointError
+            When the file is no preview, was made before errors were measured, or shows movies of another size.
+        DataError
+            For another number of neurons.
+        """
+        known = load_preview(preview).arrays
+        return cls(preview_movie(preview, responses), known["error_power"], known["error_lag1"])
+
+    def part(self, frames: slice) -> Self:
+        """The prior of a stretch of the clip."""
+        return self if self.mean.ndim == 2 else replace(self, mean=self.mean[frames])
 
     def spread(self, frames: int) -> NDArray[np.float32]:
         """Standard deviations of a movie's coefficients, (frames, 36, 64), grey levels."""
@@ -101,6 +123,19 @@ class MovieSpace:
         over_time, rows, columns = self.turns
         by_rate = (over_time @ frames.flatten(1)).view_as(frames)
         return rows @ by_rate @ columns.T
+
+
+def load_preview(path: Path | str) -> Checkpoint:
+    """Read a preview that an inversion can begin at; raises `CheckpointError` as `MoviePrior.read` does."""
+    preview = load_checkpoint(Path(path), KIND, SETTINGS)
+    if not {"error_power", "error_lag1"} <= preview.arrays.keys():
+        raise CheckpointError(
+            f"{path}: does not tell how far it errs; train it anew with `rig train preview`"
+        )
+    size = preview.arrays["error_power"].shape
+    if size != (HEIGHT_PX, WIDTH_PX):
+        raise CheckpointError(f"{path}: shows movies of {size} pixels; valid is {(HEIGHT_PX, WIDTH_PX)}")
+    return preview
 
 
 def known_of(encoder: Encoder) -> Mapping[str, Any]:

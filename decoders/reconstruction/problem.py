@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from decoders.reconstruction.encoder import Encoder, check_clip, check_finite, check_shape
 from decoders.reconstruction.mask import SIZES, UPDATE_THRESHOLD, check_mask, selected
+from decoders.reconstruction.movie_prior import MoviePrior
 from rig.errors import DataError
 
 
@@ -35,7 +36,7 @@ class InversionProblem:
 
     `responses` (N, T) are NaN where a neuron is unknown; `behavior` and `pupil_center` are (2, T); `mask` (36, 64)
     or of the encoders' planes (64, 64), a transparency mask, says by its threshold which pixels are looked for;
-    None: all of the movie. All float32.
+    None: all of the movie. `prior` is of this clip, where a preview has read it. All float32.
     """
 
     responses: NDArray[np.float32]
@@ -43,6 +44,7 @@ class InversionProblem:
     pupil_center: NDArray[np.float32]
     mouse: int
     mask: NDArray[np.float32] | None = None
+    prior: MoviePrior | None = None
 
     @classmethod
     def of(

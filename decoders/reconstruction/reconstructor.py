@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from decoders.datasets.movie_trials import Trial
 from decoders.reconstruction.ablations import MAIN, Variant
 from decoders.reconstruction.encoder import Encoder, predict_mean
-from decoders.reconstruction.inversion import RECIPES, invert
+from decoders.reconstruction.inversion import check_recipe, invert
 from decoders.reconstruction.linear_movies import TrainingTier
 from decoders.reconstruction.mask import EVALUATION_THRESHOLD
 from decoders.reconstruction.problem import InversionProblem
@@ -23,7 +23,6 @@ from decoders.reconstruction.scored_clips import ScoredClip
 from decoders.result_folder import read_arrays, write_arrays
 from rig.errors import DataError
 
-_AVERAGED = frozenset({"published"})  # recipes whose ensemble is the mean of what each model gives alone
 _POPULATION_SEED = 0
 
 
@@ -39,18 +38,18 @@ class Reconstruction:
 class Reconstructor:
     """Encoders and a recipe, and the folder in which finished movies are kept.
 
-    `iterations` None: as many as the recipe has.
+    `iterations` None: as many as the recipe has. `preview` is the file of a preview that the recipe begins at.
     """
 
     encoders: tuple[Encoder, ...]
     recipe: str
     iterations: int | None
     folder: Path
+    preview: Path | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a recipe that is unknown before any work."""
-        if self.recipe not in RECIPES:
-            raise DataError(f"recipe {self.recipe!r} is unknown; valid is {' or '.join(map(repr, RECIPES))}")
+        """Refuse a recipe that is unknown, or cannot begin at the preview, before any work."""
+        check_recipe(self.recipe, self.preview)
 
     def __call__(
         self, clip: ScoredClip, trial: Trial, variant: Variant, tier: TrainingTier | None = None
@@ -71,13 +70,11 @@ class Reconstructor:
         return [self._by((k,), clip, trial, Variant(), None) for k in range(len(self.encoders))]
 
     def _groups(self, models: int | None) -> list[tuple[int, ...]]:
-        """Which models take part: for a part of the ensemble every run of neighbours, where that costs nothing."""
+        """Which models take part: for a part of the ensemble every run of neighbours, which costs nothing."""
         total = len(self.encoders)
         if models is None or models == total:
             return [tuple(range(total))]
-        if models == 1 or self.recipe in _AVERAGED:
-            return [tuple((first + k) % total for k in range(models)) for first in range(total)]
-        return [tuple(range(models))]
+        return [tuple((first + k) % total for k in range(models)) for first in range(total)]
 
     def _by(
         self,
@@ -87,7 +84,7 @@ class Reconstructor:
         variant: Variant,
         tier: TrainingTier | None,
     ) -> Reconstruction:
-        if len(models) > 1 and self.recipe in _AVERAGED and not variant.gradients:
+        if len(models) > 1 and not variant.gradients:
             alone = [self._by((k,), clip, trial, variant, tier) for k in models]
             movie = np.mean([one.movie for one in alone], axis=0)
             return Reconstruction(np.asarray(movie, np.float32), sum(one.seconds for one in alone))
@@ -125,7 +122,8 @@ class Reconstructor:
     ) -> NDArray[np.float32]:
         given = self._given(clip, trial, variant, tier)
         encoders = [self.encoders[k] for k in models]
-        recipe = _by_gradients if variant.gradients else partial(invert, recipe=self.recipe)
+        ours = partial(invert, recipe=self.recipe, preview=self.preview)
+        recipe = _by_gradients if variant.gradients else ours
         try:
             return recipe(
                 encoders,

@@ -64,7 +64,7 @@ class Refinement:
         usual = readout.signal_mean[None, :, None].expand(1, -1, _FRAMES)
         self._history = network.history(usual, mouse)
         everywhere = np.ones((HEIGHT_PX, WIDTH_PX), np.bool_)
-        self._space = MovieSpace.of(MoviePrior.of([encoder]), _FRAMES, everywhere, torch.device("cpu"))
+        self._space = MovieSpace.of(MoviePrior.of(encoder), _FRAMES, everywhere, torch.device("cpu"))
         self._neurons = neurons
         self.forget()
         self._warm_up()

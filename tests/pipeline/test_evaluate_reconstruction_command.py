@@ -339,7 +339,7 @@ def test_options_that_cannot_be_are_named(small_mice, tmp_path):
     nowhere = (*asked[:3], tmp_path / "nowhere", *asked[4:])
     bad = [
         (("--tier", "orakel"), DataError, r"simulated-3: no trial of tier 'orakel'; it has oracle, train"),
-        (("--recipe", "quick"), ConfigError, "--recipe quick: unknown; valid: fast, published"),
+        (("--recipe", "quick"), DataError, "recipe 'quick' is unknown; valid is 'fast' or 'published'"),
         (("--maps",), ConfigError, "--maps needs a folder to write them to; give --out"),
         (("--out", tmp_path / "a" / "b"), DataError, r"a/b: there is no folder"),
     ]
@@ -350,6 +350,11 @@ def test_options_that_cannot_be_are_named(small_mice, tmp_path):
         (("--ablation", "noise"), ConfigError, "--ablation noise: unknown; valid: ensemble, population"),
         (("--ablation", "ensemble"), ConfigError, "--ablation ensemble: needs two encoders or more"),
         (("--ablation", "strict-mask"), ConfigError, "--ablation strict-mask: needs a mask; give --mask"),
+        (
+            ("--preview", tmp_path / "preview.npz", "--ablation", "population"),
+            ConfigError,
+            "--ablation population: is of a preview that knows all neurons; leave out --preview",
+        ),
         (("--stimuli", "bars"), ConfigError, "--stimuli bars: unknown; valid: noise, gratings"),
         (
             ("--encoder", asked[1]),

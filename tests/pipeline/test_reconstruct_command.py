@@ -11,8 +11,9 @@ import typer
 
 from decoders.commands.reconstruct import reconstruct
 from decoders.datasets.movies import open_movies
+from decoders.reconstruction.amortized import preview_movie
 from decoders.reconstruction.similarity import compare
-from rig.errors import DataError
+from rig.errors import CheckpointError, DataError
 from tests.pipeline.rig_command import assert_one_clear_line, invoke, rig, rig_json, start_rig
 
 QUICK = ("--iterations", 2)
@@ -94,6 +95,51 @@ def test_another_reconstruction_does_not_go_on_in_the_folder(small_mice, made):
         command(*asked, *QUICK, "--recipe", "published")
     with pytest.raises(DataError, match=r"with other smoothing_sigma \(0.5, not 0\.0\)"):
         command(*asked, *QUICK, "--smoothing", 0)
+
+
+@pytest.fixture(scope="module")
+def preview(small_mice, tmp_path_factory):
+    """A preview of the first mouse."""
+    out = tmp_path_factory.mktemp("preview") / "preview.npz"
+    sizes = ("generated=0", "epochs=1", "lags=[3]", "components=12", "sums=8", "hidden=8")
+    given = [part for size in sizes for part in ("--set", size)]
+    data = ("--data", small_mice.data / "simulated-3", "--layout", "sensorium", "--threads", 1)
+    rig_json("train", "preview", *data, "--out", out, *given)
+    return out
+
+
+def test_it_begins_at_what_a_preview_reads(small_mice, preview, tmp_path):
+    one_mouse = ("--data", small_mice.data / "simulated-3", "--layout", "sensorium", "--threads", 1)
+    asked = ("--encoder", small_mice.encoders[0], *one_mouse, "--clips", 1, *QUICK)
+    plain = command(*asked, "--out", tmp_path / "plain")
+    begun = command(*asked, "--preview", preview, "--out", tmp_path / "begun")
+    assert plain["preview"] is None
+    assert begun["preview"] == str(preview)
+    trial = open_movies(small_mice.data / "simulated-3", "sensorium")[0].of_tier("oracle")[0]
+    read = preview_movie(preview, trial.load().responses)
+
+    def found(folder):
+        with np.load(tmp_path / folder / f"simulated-3-{trial.name}.npz") as file:
+            return file["movie"]
+
+    assert np.abs(found("begun") - read).mean() < np.abs(found("plain") - read).mean()
+    assert np.abs(found("begun") - read).max() > 1  # but not all that it finds
+    with pytest.raises(DataError, match=r"a reconstruction with other preview \(null, not "):
+        command(*asked, "--preview", preview, "--out", tmp_path / "plain")
+    with pytest.raises(DataError, match="recipe 'published' begins at grey"):
+        command(*asked, "--preview", preview, "--recipe", "published", "--out", tmp_path / "published")
+
+
+def test_a_preview_of_other_neurons_or_of_none(small_mice, preview, tmp_path):
+    asked = (*small_mice.options, "--out", tmp_path / "out")
+    done = rig("reconstruct", *asked, "--preview", preview)
+    told = "preview.npz: a preview of one mouse with 24 neurons; the data have simulated-3 (24 neurons), sim"
+    assert_one_clear_line(done, told)
+    with pytest.raises(CheckpointError, match=r"encoder-0\.npz: "):
+        command(*asked, "--preview", small_mice.encoders[0])
+    with pytest.raises(CheckpointError, match=r"nowhere\.npz: "):
+        command(*asked, "--preview", tmp_path / "nowhere.npz")
+    assert not (tmp_path / "out").exists()
 
 
 def test_killed_it_goes_on_where_it_was(small_mice, tmp_path):

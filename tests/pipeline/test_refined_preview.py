@@ -49,8 +49,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     for k in range(NEURONS):
         labels[3 * (k // 10) : 3 * (k // 10) + 2, 3 * (k % 10) : 3 * (k % 10) + 2] = k + 1
     source = ResponseSource({"tau_s": 1.0}, labels)
-    usual = np.ones(NEURONS, np.float32)
-    make_checkpoint(network, usual, source, {"mouse": "mine"}).save(folder / "preview.npz")
+    beside = {"usual_responses": np.ones(NEURONS, np.float32)}
+    make_checkpoint(network, beside, source, {"mouse": "mine"}).save(folder / "preview.npz")
     light = LightNetwork(LightConfig(neurons=(NEURONS,), stride_px=6, features=4, hidden=2))
     with torch.no_grad():
         light.readout(0).weight.normal_()

@@ -120,9 +120,9 @@ def test_movies_of_the_prior_have_its_power_and_its_memory():
 
 
 def test_the_prior_is_that_of_the_encoders_movies_or_of_natural_ones(light, filters, movies):
-    known = MoviePrior.of([filters, light])
+    known = MoviePrior.of(light)
     np.testing.assert_allclose(known.mean, movies[1:].mean(axis=(0, 1)), atol=0.01)
-    natural = MoviePrior.of([filters])
+    natural = MoviePrior.of(filters)
     assert natural.power[0, 0] > natural.power[3, 3] > natural.power[30, 60] > 0
     assert natural.lag1[0, 1] > natural.lag1[10, 10] > 0
 
@@ -307,6 +307,38 @@ def test_an_ensemble_averages_what_its_models_find(filters, short):
     alone = [invert_fast([model], problem, QUIET, recipe) for model in models]
     np.testing.assert_allclose(invert_fast(models, problem, QUIET, recipe), np.mean(alone, axis=0), atol=1e-3)
     assert np.abs(alone[0] - alone[1]).max() > 1
+
+
+def read(movie, error=10.0):
+    """The prior around a movie that a preview has read, wrong by so many grey levels at every pixel."""
+    parts = (np.full((36, 64), value, np.float32) for value in (error**2, 0.8))
+    return MoviePrior(movie, *parts)
+
+
+def test_what_a_preview_read_is_kept_where_responses_say_nothing_else(filters, movies):
+    trial = trial_of(filters, movies[0])
+    begun = replace(problem_of(filters, trial), prior=read(movies[1]))
+    recipe = FastRecipe(iterations=5, stretch=30, overlap=10)
+    deaf = invert_fast([filters], begun, QUIET, replace(recipe, trust_again=0))
+    np.testing.assert_allclose(deaf, movies[1], atol=1e-3)  # also where stretches meet
+    heard = invert_fast([filters], begun, QUIET, recipe)
+    assert np.abs(heard - movies[1]).max() > 5
+
+
+def test_a_movie_is_found_better_from_what_a_preview_read(light, movies):
+    trial = trial_of(light, movies[0])
+    draw = np.random.default_rng(0)
+    coarse = movies[0] + draw.normal(0, 1000, movies[0].shape).astype(np.float32)
+    begun = smooth(coarse, 4)
+    errors = knowledge.movies([movies[0] - begun])
+    prior = MoviePrior(begun, errors["movie_power"], errors["movie_lag1"])
+    problem = problem_of(light, trial)
+    plain, better = (
+        compare(movies[0], invert_fast([light], asked, QUIET)).correlation
+        for asked in (problem, replace(problem, prior=prior))
+    )
+    assert better > plain
+    assert better > compare(movies[0], begun).correlation
 
 
 def test_pixels_outside_the_mask_stay_as_movies_are_on_average(filters, short):

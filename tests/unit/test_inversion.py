@@ -187,6 +187,10 @@ def test_another_clip_starts_anew_in_the_same_folder(encoder, clip, tmp_path):
     ("changes", "told"),
     [
         ({"recipe": "slow"}, "recipe 'slow' is unknown; valid is"),
+        (
+            {"preview": "preview.npz"},
+            "recipe 'published' begins at grey, as published; valid with a preview is",
+        ),
         ({"iterations": 0}, "iterations is 0; valid is 1 or more"),
         ({"encoders": []}, "no encoder was given"),
         ({"mouse": 1}, "mouse 1: unknown to the encoder; valid are 0 to 0"),

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decoders.checkpoint import Checkpoint
-from decoders.datasets.movies import open_movies
+from decoders.datasets.movies import open_movies, split_by_clip
 from decoders.protocols import LiveDecoder
 from decoders.reconstruction import amortized_training as training
 from decoders.reconstruction.amortized import PreviewReader, preview_movie
 from decoders.reconstruction.amortized_network import PreviewStep
+from decoders.reconstruction.movie_prior import MoviePrior
 from decoders.reconstruction.preview_live import Preview
 from rig.errors import CheckpointError, ConfigError, DataError
 from rig.messages import Frame, FrameStream
@@ -69,9 +71,9 @@ def trained(mouse, tmp_path_factory):
 
 
 def packed(trained, labels=None, **traces):
-    network, usual = trained[:2]
+    network, beside = trained[:2]
     source = training.ResponseSource({"tau_s": 1.0, **traces}, labels)
-    return training.make_checkpoint(network, usual, source, {"data": "simulated"})
+    return training.make_checkpoint(network, beside, source, {"data": "simulated"})
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +100,7 @@ def test_movies_that_took_no_part_are_shown(trained):
     )  # training can only better it: the start is one choice
     assert score.lag_frames == network.config.lag_frames
     assert score.generated_clips == 3
-    assert encoder.asked == 6  # a movie and a recorded trial each
+    assert 4 <= encoder.asked <= 6  # three movies, and each trial that was drawn
     assert score.training_clips + score.held_out_clips == 12
 
 
@@ -151,6 +153,35 @@ def test_a_clip_is_shown_frame_for_frame_without_the_lag(checkpoint, path, mouse
     unknown = trial.responses.copy()
     unknown[3] = np.nan
     assert np.isfinite(preview_movie(path, unknown)).all()
+
+
+def test_a_preview_tells_how_far_it_errs_on_movies_that_took_no_part(trained, mouse, path):
+    trials = mouse.of_tier("train")
+    prior = MoviePrior.read(path, trials[0].load().responses)
+    np.testing.assert_array_equal(prior.mean, preview_movie(path, trials[0].load().responses))
+    _, held_out = split_by_clip(mouse, 0.1, 0)
+    errors = [
+        np.moveaxis(one.video, -1, 0)[30:-10] - preview_movie(path, one.responses)[30:-10]
+        for one in (trial.load() for trial in held_out)
+    ]
+    assert prior.power.sum() == pytest.approx(np.var(errors, axis=(0, 1)).sum(), rel=0.05)
+    assert ((prior.lag1 <= 1) & (prior.lag1 >= -1)).all()
+    assert (prior.power > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("without", "size", "told"),
+    [
+        ("error_lag1", (36, 64), "preview.npz: does not tell how far it errs; train it anew"),
+        ("", (18, 32), r"preview.npz: shows movies of \(18, 32\) pixels; valid is \(36, 64\)"),
+    ],
+)
+def test_a_preview_that_no_inversion_can_begin_at(checkpoint, tmp_path, without, size, told):
+    arrays = {name: array for name, array in checkpoint.arrays.items() if name != without}
+    other = replace(checkpoint, arrays=arrays | {"error_power": np.ones(size, np.float32)})
+    other.save(tmp_path / "preview.npz")
+    with pytest.raises(CheckpointError, match=told):
+        MoviePrior.read(tmp_path / "preview.npz", np.ones((NEURONS, 40), np.float32))
 
 
 def test_responses_of_other_neurons(path):
