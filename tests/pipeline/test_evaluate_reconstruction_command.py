@@ -97,8 +97,9 @@ def test_a_clip_is_scored_as_published(small_mice, evaluated, masks):
     assert len(report["correlation"]["clips"]) == 2
     for name, correlation in report["correlation"]["clips"].items():
         mouse, trial = name.split("/")
-        with np.load(out / "movies" / "all" / f"{mouse}-{trial}.npz") as kept:
-            found = kept["movie"].astype(np.float32)
+        by_model = sorted((out / "movies" / "all").glob(f"{mouse}-{trial}-model-?.npz"))
+        assert len(by_model) == 2
+        found = np.mean([np.load(path)["movie"].astype(np.float32) for path in by_model], axis=0)
         video = next(t for m in open_movies(small_mice.data, "sensorium") if m.name == mouse for t in m.trials
                      if t.name == trial).load().video  # fmt: skip
         scored = np.load(masks / f"{mouse}.npy") >= 1

@@ -20,6 +20,10 @@ from tests.pipeline.rig_command import (
     two_photon_alone,
 )
 
+pytestmark = (
+    pytest.mark.slow
+)  # the same commands and the same run, apart and smaller, are in the tests beside
+
 SMALL = ("epochs=1", "lags=[11]", "components=64", "hidden=64")
 SECONDS = 16  # more than one movie: which part of it a short run meets depends on how fast the machine starts
 SECOND_NS = 1_000_000_000

@@ -88,6 +88,7 @@ def test_a_replay_decides_and_switches_the_same(stalled: tuple[Path, dict[str, A
     assert switched[0] == switched[1]
 
 
+@pytest.mark.slow
 def test_single_frames_lost_are_carried_over(tmp_path: Path) -> None:
     config = simulated_mouse(
         tmp_path,
