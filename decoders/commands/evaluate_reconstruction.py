@@ -1,8 +1,6 @@
 """`rig evaluate reconstruction`. Light to import: what computes is imported when it is asked for."""
 
 import logging
-import shlex
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +30,7 @@ from decoders.commands.movie_options import (
     opened,
     results,
 )
-from decoders.commands.options import Json, provenance, report
+from decoders.commands.options import Json, report
 from rig.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -155,10 +153,9 @@ def _evaluate(
     folder: Path,
 ) -> "tuple[Evaluation, list[ClipScore], dict[str, Any]]":
     from decoders.reconstruction.evaluate import Evaluation, others
-    from decoders.reconstruction.reconstructor import Reconstructor
     from decoders.reconstruction.stimuli import GRIDS
 
-    make = Reconstructor(found.encoders, found.recipe, iterations, folder, found.preview)
+    make = found.reconstructor(iterations, folder)
     evaluation = Evaluation(make, ways, asked.smoothing, folder / _MAPS if asked.maps else None)
     cells = [cell for kind in asked.stimuli for cell in GRIDS[kind].cells()]
     with _progress(len(clips) * len(ways) + len(cells)) as advance:
@@ -196,12 +193,9 @@ def _content(
     )
     return {
         **summary(scores, ways),
-        "recipe": found.recipe,
-        "models": [str(path) for path in found.paths],
-        "preview": None if found.preview is None else str(found.preview),
+        **found.told(),
         "smoothing_sigma": asked.smoothing,
         "scored_pixels": pixels,
-        "provenance": provenance("rig " + shlex.join(sys.argv[1:]), [one.mouse.origin for one in found.mice]),
     }
 
 

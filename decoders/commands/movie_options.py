@@ -1,6 +1,8 @@
 """What the commands about movies share: options, opening encoders and data, the folder of finished movies."""
 
 import hashlib
+import shlex
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,10 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from decoders.commands.options import provenance
 from rig.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from decoders.reconstruction.encoder import Encoder
+    from decoders.reconstruction.reconstructor import Reconstructor
     from decoders.reconstruction.scored_clips import ScoredMouse
 
 Encoders = Annotated[
@@ -74,6 +78,22 @@ class Opened:
                 for one in self.mice
             },
         }
+
+    def told(self) -> dict[str, Any]:
+        """What every report of reconstructed movies says of how they were made, and where they came from."""
+        origins = [one.mouse.origin for one in self.mice]
+        return {
+            "recipe": self.recipe,
+            "models": [str(path) for path in self.paths],
+            "preview": None if self.preview is None else str(self.preview),
+            "provenance": provenance("rig " + shlex.join(sys.argv[1:]), origins),
+        }
+
+    def reconstructor(self, iterations: int | None, folder: Path) -> "Reconstructor":
+        """What reconstructs these mice's movies, and keeps them in a folder."""
+        from decoders.reconstruction.reconstructor import Reconstructor
+
+        return Reconstructor(self.encoders, self.recipe, iterations, folder, self.preview)
 
 
 def encoder_paths(given: Sequence[Path] | None, more: Sequence[Path] | None) -> tuple[Path, ...]:
@@ -163,13 +183,10 @@ def _on(encoder: "Encoder", path: Path, device: str) -> "Encoder":
 def _check_preview(path: Path, mice: "Sequence[ScoredMouse]") -> None:
     from decoders.reconstruction.movie_prior import load_preview
 
-    known = load_preview(path)
-    for one in mice:
-        if one.mouse.neurons != known.settings["neurons"] or len(mice) > 1:
-            names = ", ".join(f"{other.mouse.name} ({other.mouse.neurons} neurons)" for other in mice)
-            raise CheckpointError(
-                f"{path}: a preview of one mouse with {known.settings['neurons']} neurons; the data have {names}"
-            )
+    neurons = load_preview(path).settings["neurons"]
+    if [one.mouse.neurons for one in mice] != [neurons]:
+        names = ", ".join(f"{one.mouse.name} ({one.mouse.neurons} neurons)" for one in mice)
+        raise CheckpointError(f"{path}: a preview of one mouse with {neurons} neurons; the data have {names}")
 
 
 def _digest(path: Path) -> str:

@@ -1,8 +1,6 @@
 """`rig reconstruct`. Light to import: what computes is imported when it is asked for."""
 
 import logging
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,7 +26,7 @@ from decoders.commands.movie_options import (
     opened,
     results,
 )
-from decoders.commands.options import Json, provenance, report
+from decoders.commands.options import Json, report
 from decoders.result_folder import write_arrays
 
 if TYPE_CHECKING:
@@ -62,7 +60,6 @@ def reconstruct(
     as_json: Json = False,
 ) -> None:
     """Reconstruct what a mouse saw from its responses: a movie each as .npz, MP4 beside what was shown, and PNG."""
-    from decoders.reconstruction.reconstructor import Reconstructor
     from decoders.reconstruction.scored_clips import scored_clips
     from rig import terminal
 
@@ -80,26 +77,15 @@ def reconstruct(
     )
     chosen = scored_clips(found.mice, tier, clips, repeats=True, names=trial or [])
     described = found.described(data, iterations) | {"smoothing_sigma": smoothing}
-    came_from = provenance("rig " + shlex.join(sys.argv[1:]), [one.mouse.origin for one in found.mice])
+    of_all = found.told()
     with results(out, described, "reconstruction") as folder:
-        make = Reconstructor(found.encoders, found.recipe, iterations, folder, preview)
+        make = found.reconstructor(iterations, folder)
         told = {}
         with terminal.bar("movies", len(chosen)) as advance:
             for clip in chosen:
-                told[clip.name] = _one(make, clip, out, smoothing, came_from)
+                told[clip.name] = _one(make, clip, out, smoothing, of_all["provenance"])
                 advance(1)
-    report(
-        {
-            "out": str(out),
-            "recipe": found.recipe,
-            "models": [str(path) for path in found.paths],
-            "preview": None if preview is None else str(preview),
-            "smoothing_sigma": smoothing,
-            "clips": told,
-            "provenance": came_from,
-        },
-        as_json,
-    )
+    report({"out": str(out), **of_all, "smoothing_sigma": smoothing, "clips": told}, as_json)
 
 
 def _one(

@@ -124,7 +124,12 @@ def preview_movie(
         For another number of neurons, or no frame.
     """
     path = Path(checkpoint)
-    reader = PreviewReader(load_checkpoint(path, KIND, SETTINGS), path)
+    return read_movie(load_checkpoint(path, KIND, SETTINGS), path, responses)
+
+
+def read_movie(checkpoint: Checkpoint, path: Path, responses: Floats) -> Floats:
+    """`preview_movie` of a checkpoint that is loaded already; `path` is what errors call it."""
+    reader = PreviewReader(checkpoint, path)
     measured = np.asarray(responses, np.float32)
     if measured.ndim != 2 or len(measured) != reader.neurons or not measured.shape[1]:
         raise DataError(f"responses are {measured.shape}; valid for {path} is ({reader.neurons}, frames)")

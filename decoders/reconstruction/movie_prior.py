@@ -19,7 +19,7 @@ from scipy.fft import dct
 from torch import Tensor
 
 from decoders.checkpoint import Checkpoint, load_checkpoint
-from decoders.reconstruction.amortized import KIND, SETTINGS, preview_movie
+from decoders.reconstruction.amortized import KIND, SETTINGS, read_movie
 from decoders.reconstruction.encoder import HEIGHT_PX, WIDTH_PX, Encoder
 from rig.errors import CheckpointError
 
@@ -70,8 +70,9 @@ class MoviePrior:
         DataError
             For another number of neurons.
         """
-        known = load_preview(preview).arrays
-        return cls(preview_movie(preview, responses), known["error_power"], known["error_lag1"])
+        known = load_preview(preview)
+        errors = known.arrays["error_power"], known.arrays["error_lag1"]
+        return cls(read_movie(known, Path(preview), responses), *errors)
 
     def part(self, frames: slice) -> Self:
         """The prior of a stretch of the clip."""
