@@ -70,10 +70,10 @@ class ControlPanel(Panel):
         self._model, self._send = model, send
         self.start = QPushButton("Start")
         self.start.setObjectName("start")
-        self.start.clicked.connect(lambda: send(model.command("start")))
+        self.start.clicked.connect(lambda: self._ask("start"))
         self.stop = HoldButton("Hold to stop")
         self.stop.setToolTip("stops the run when held for one second")
-        self.stop.held.connect(lambda: send(model.command("stop")))
+        self.stop.held.connect(lambda: self._ask("stop"))
         self.note = QLineEdit()
         self.note.setMaxLength(NOTE_CHARACTERS)
         self.note.setPlaceholderText("note: Enter stamps and records it")
@@ -97,6 +97,11 @@ class ControlPanel(Panel):
         self.stop.setEnabled(model.can_stop)
         self.stop.setText("stop requested" if model.stop_asked and not model.finished else "Hold to stop")
         self.note.setEnabled(model.can_note)
+
+    def _ask(self, kind: str) -> None:
+        """Send a command, and disable its button at once: the next picture is too late for a double click."""
+        self._send(self._model.command(kind))
+        self.refresh()
 
     def _send_note(self) -> None:
         text = self.note.text().strip()
