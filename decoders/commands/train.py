@@ -83,7 +83,7 @@ def behavior(
         predictor = fit(training, [], options)
         scores = {r.session: _score(predictor, r) for r in recordings if r.mouse in held_out}
         origins = [recording.origin for recording in recordings]
-    command = f"rig train behavior --seed {seed}" + (f" --epochs {epochs}" if epochs else "")
+    command = f"rig train behavior --seed {seed}" + (f" --epochs {epochs}" if epochs else "") + _set(given)
     predictor.provenance |= provenance(command, origins) | {
         "trained_on": ", ".join(excerpt.recording.session for excerpt in training),
         "held_out": json.dumps(scores),
@@ -91,6 +91,11 @@ def behavior(
     predictor.save(out)
     shutil.rmtree(cache, ignore_errors=True)
     report({"checkpoint": str(out), "held_out": scores, "provenance": predictor.provenance}, as_json)
+
+
+def _set(given: list[str] | None) -> str:
+    """Settings of a recipe as they were asked for."""
+    return "".join(f" --set {setting}" for setting in given or [])
 
 
 def _score(predictor: "Predictor", recording: "BehaviorRecording") -> dict[str, float | None]:
@@ -166,8 +171,7 @@ def encoder(
     further = [f" --minutes {minutes:g}"] if minutes else []
     further += [f" --processes {processes}"] if processes > 1 else []
     further += [f" --teacher {path}" for path in teachers]
-    further += [f" --set {setting}" for setting in given or []]
-    command = f"rig train encoder --preset {preset} --seed {seed}{''.join(further)}"
+    command = f"rig train encoder --preset {preset} --seed {seed}{''.join(further)}{_set(given)}"
     came_from = provenance(command, [mouse.origin for mouse in mice])
     score = train_encoder(mice, preset, options, out, came_from)
     shutil.rmtree(cache, ignore_errors=True)
@@ -183,6 +187,7 @@ def mask(
     out: Annotated[Path, typer.Option("--out", help="Mask to write (.npy); never overwritten.")],
     steps: Annotated[int, typer.Option(min=1, help="Steps of the published recipe: 1000.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the trials drawn.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
     labels: Labels = None,
     as_json: Json = False,
 ) -> None:
@@ -193,9 +198,12 @@ def mask(
     mice = {mouse.name: mouse for mouse in open_movies(data, layout, labels)}
     if name not in mice:
         raise DataError(f"{data}: no mouse {name!r}; valid: {', '.join(mice)}")
+    import torch
+
     from decoders.reconstruction.encoder import load_encoder, mouse_index
     from decoders.reconstruction.mask import EVALUATION_THRESHOLD, UPDATE_THRESHOLD, save_mask, train_mask
 
+    torch.set_num_threads(threads)
     model = load_encoder(path)
     index = mouse_index(model, name, mice[name].neurons, path)
     found = train_mask(model, index, mice[name].of_tier(TRAIN), steps=steps, seed=seed)
@@ -246,8 +254,7 @@ def preview(
         model = load_encoder(path)
         index = mouse_index(model, mouse.name, mouse.neurons, path)
     network, beside, score = training.fit_preview(mouse, model, index, options)
-    further = [f" --set {setting}" for setting in given or []]
-    came_from = provenance(f"rig train preview --seed {seed}{''.join(further)}", [mouse.origin])
+    came_from = provenance(f"rig train preview --seed {seed}{_set(given)}", [mouse.origin])
     came_from |= {"mouse": mouse.name, "score": json.dumps(asdict(score))}
     training.make_checkpoint(network, beside, source, came_from).save(out)
     shutil.rmtree(cache, ignore_errors=True)

@@ -8,7 +8,7 @@ Everything is smooth, as the movie is later found by the gradient. The response 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -36,6 +36,7 @@ _NARROWEST = 0.5  # cells of the map: a narrower window would see no gradient of
 _FAINTEST = 1e-5  # of a window's peak: what is less is taken as nothing
 _REACH = 5.0  # cells that a window moves when a weight changes by 1
 _MOST_LOG_GAIN = 2.0
+_TOGETHER = 250  # neurons: what all of a large mouse see would not stay in the processor's cache
 _PIECE = 300  # frames of a clip at once, so that memory does not grow with it
 _NETWORK = "network."  # before the names of its arrays in a checkpoint
 
@@ -195,13 +196,17 @@ class Readout(nn.Module):
         )  # numbers below the smallest normal one would take 100 x the time
         return window / (window.sum(0) + _FAINTEST)
 
-    def seen(self, maps: Tensor) -> Tensor:
-        """Maps (B, T, maps, cells) within each neuron's window, (B, T, maps, N)."""
-        return maps @ self.windows()
+    def seen(self, maps: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Maps (T, maps, cells) within the windows of some neurons after others: which, and what (some, maps, T)."""
+        windows, by_cell = self.windows().T, maps.permute(2, 1, 0).flatten(1)
+        for first in range(0, len(windows), _TOGETHER):
+            some = slice(first, first + _TOGETHER)
+            yield some, torch.unflatten(windows[some] @ by_cell, 1, (maps.shape[1], -1))
 
     def forward(self, maps: Tensor, signals: Tensor) -> Tensor:
         """Maps (B, T, maps, cells) and behaviour with its history (B, T, signals) to responses (B, N, T)."""
-        drive = (self.seen(maps) * self.weight.T).sum(2) + self.bias
+        read = [torch.bmm(self.weight[some, None], x)[:, 0] for some, x in self.seen(maps.flatten(0, 1))]
+        drive = torch.unflatten(torch.cat(read).T, 0, maps.shape[:2]) + self.bias
         state = torch.tanh(self.state(signals))
         gain = torch.exp(_MOST_LOG_GAIN * torch.tanh(state @ self.gain.T / _MOST_LOG_GAIN))
         rate = F.softplus(gain * drive + state @ self.shift.T) * self.log_scale.exp()

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from decoders.reconstruction.light_encoder import LightNetwork
 
 _LAGS = (0, 1, 2, 3, 4)  # frames by which the core's first filters may be too quick
-_LAG_CLIPS = 4
+_LAG_CLIPS, _LAG_NEURONS = 4, 1000  # that tell
 _STRENGTH, _PRIOR_FRAMES = (
     0.03,
     200,
@@ -38,13 +38,12 @@ def begin(network: LightNetwork, mouse: int, clips: Clips) -> None:
     """
     readout = network.readout(mouse)
     if mouse == 0:
-        few = list(islice(clips(), _LAG_CLIPS))
+        few = [_of_some_neurons(clip) for clip in islice(clips(), _LAG_CLIPS)]
         lag = max(_LAGS, key=lambda lag: _peak(network, few, lag))
         network.core.delay(lag)
-    correlation = _correlation(network, clips)
     cells = network.config.cells
-    energy = torch.unflatten(correlation.square().sum(0).T, 1, cells)  # (N, rows, columns)
-    best = F.avg_pool2d(energy[:, None], 3, 1, 1, count_include_pad=False).flatten(1).argmax(1)
+    explained = torch.unflatten(_explained(network, clips).T, 1, cells)  # (N, rows, columns)
+    best = F.avg_pool2d(explained[:, None], 3, 1, 1, count_include_pad=False).flatten(1).argmax(1)
     readout.place.copy_(torch.stack([best // cells[1], best % cells[1]], 1).float())
     readout.log_width.fill_(torch.tensor(_WIDTH).log())
     weight, bias = _ridge(network, mouse, clips)
@@ -53,45 +52,60 @@ def begin(network: LightNetwork, mouse: int, clips: Clips) -> None:
     readout.log_scale.fill_(-torch.tensor(_STEEP).log())
 
 
+def _of_some_neurons(clip: Clip) -> Clip:
+    movie, responses = clip
+    return movie, responses[:: -(-len(responses) // _LAG_NEURONS)]
+
+
 def _peak(network: LightNetwork, clips: Sequence[Clip], lag: int) -> float:
     """How well the maps at their best place correlate with responses `lag` frames later."""
     late = [(movie[: len(movie) - lag], responses[:, lag:]) for movie, responses in clips]
-    return float(_correlation(network, lambda: late).square().sum(0).amax(0).mean())
+    return float(_explained(network, lambda: late).amax(0).mean())
 
 
-def _correlation(network: LightNetwork, clips: Clips) -> Tensor:
-    """Correlation of every map at every cell with every neuron's responses, (maps, cells, N)."""
+def _explained(network: LightNetwork, clips: Clips) -> Tensor:
+    """Squared correlation of a cell's maps with every neuron's responses, summed over the maps: (cells, N)."""
+    both = torch.zeros(0)  # products, (maps x cells, N): GB of a large mouse, so it is added to in place
     sums: list[Tensor] = []
     count = 0
     for movie, responses in clips():
         x = _settled(network, _maps(network, movie)).flatten(1)
         y = _settled(network, responses.T).to(x)
-        parts = [x.T @ y, x.sum(0), x.square().sum(0), y.sum(0), y.square().sum(0)]
-        sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else parts
+        parts = [x.sum(0), x.square().sum(0), y.sum(0), y.square().sum(0)]
+        if not sums:
+            both, sums = x.new_zeros(x.shape[1], y.shape[1]), [torch.zeros_like(part) for part in parts]
+        both.addmm_(x.T, y)
+        sums = [a + b for a, b in zip(sums, parts, strict=True)]
         count += len(x)
-    both, x_sum, x_square, y_sum, y_square = (s / count for s in sums)
-    covariance = both - x_sum[:, None] * y_sum
-    variance = (x_square - x_sum**2)[:, None] * (y_square - y_sum**2)
-    return torch.unflatten(covariance / variance.clamp(min=1e-12).sqrt(), 0, (network.core.maps, -1))
+    x_mean, x_square, y_mean, y_square = (total / count for total in sums)
+    x_variance, y_variance = x_square - x_mean**2, y_square - y_mean**2
+    explained = both.new_zeros(both.shape[0] // network.core.maps, both.shape[1])
+    for first in range(0, len(both), len(explained)):
+        one = slice(first, first + len(explained))  # map
+        covariance = both[one] / count - x_mean[one, None] * y_mean
+        explained += covariance.square() / (x_variance[one, None] * y_variance).clamp(min=1e-12)
+    return explained
 
 
 def _ridge(network: LightNetwork, mouse: int, clips: Clips) -> tuple[Tensor, Tensor]:
     """Weights (N, maps) and offset (N,) of the regression of responses on the maps in each neuron's window."""
-    width = network.core.maps + 1
-    neurons, count = network.config.neurons[mouse], 0
-    device = network.readout(mouse).weight.device
-    gram, cross = (torch.zeros(neurons, width, n, device=device) for n in (width, 1))
+    readout, maps, count = network.readout(mouse), network.core.maps, 0
+    cross, x_sum, y_sum = (torch.zeros_like(like) for like in (readout.weight, readout.weight, readout.bias))
+    gram = cross.new_zeros(len(cross), maps, maps)
     for movie, responses in clips():
-        seen = _settled(network, network.readout(mouse).seen(_maps(network, movie)))
-        x = F.pad(seen, (0, 0, 0, 1), value=1.0).permute(2, 1, 0)  # (N, maps + 1, T)
-        gram += x @ x.mT
-        cross += x @ _settled(network, responses.T).to(x).T.unsqueeze(2)
-        count += x.shape[2]
-    mean = gram[:, -1, :-1] / count
-    variance = gram.diagonal(dim1=1, dim2=2)[:, :-1] / count - mean**2
-    penalty = F.pad((count * _STRENGTH + _PRIOR_FRAMES) * variance + 1e-3, (0, 1), value=1e-6)
-    solved = torch.linalg.solve(gram + torch.diag_embed(penalty), cross)[..., 0]
-    return solved[:, :-1], solved[:, -1]
+        y = _settled(network, responses.T).T.to(gram)
+        for some, x in readout.seen(_settled(network, _maps(network, movie))):
+            gram[some].baddbmm_(x, x.mT)
+            cross[some] += (x @ y[some, :, None])[..., 0]
+            x_sum[some] += x.sum(2)
+        y_sum += y.sum(1)
+        count += y.shape[1]
+    gram.baddbmm_(x_sum[:, :, None], x_sum[:, None], alpha=-1 / count)  # of deviations from the mean
+    cross -= x_sum * y_sum[:, None] / count
+    variance = gram.diagonal(dim1=1, dim2=2) / count
+    gram += torch.diag_embed((count * _STRENGTH + _PRIOR_FRAMES) * variance + 1e-3)
+    weight = torch.linalg.solve(gram, cross)
+    return weight, (y_sum - (weight * x_sum).sum(1)) / count
 
 
 def _maps(network: LightNetwork, movie: Tensor) -> Tensor:
