@@ -68,7 +68,7 @@ def correlations(mouse: MovieMouse, encoder: Path, preview: Path, clips: int) ->
         shown = {
             "offline_fast": invert(model, trial.responses, *behaviour, mouse=index, progress=False),
             "linear": linear(trial.responses),
-            **dict(live(trial, preview, encoder, mouse.name)),
+            **dict(live(trial, preview, encoder)),
         }
         for name, value in _score(seen, shown).items():
             found.setdefault(name, []).append(value)
@@ -83,12 +83,13 @@ def correlations(mouse: MovieMouse, encoder: Path, preview: Path, clips: int) ->
     }
 
 
-def live(trial: Trial, preview: Path, encoder: Path, name: str) -> Iterator[tuple[str, Movie]]:
+def live(trial: Trial, preview: Path, encoder: Path) -> Iterator[tuple[str, Movie]]:
     """Yield what the preview shows of a clip, and what becomes of it with a step of refinement every 0.2 s."""
     from decoders.reconstruction.refinement import load_refinement
 
-    reader = PreviewReader(load_checkpoint(preview, KIND), preview)
-    refinement = load_refinement(encoder, reader.neurons, name, reader.lag_frames, 1)
+    checkpoint = load_checkpoint(preview, KIND)
+    reader = PreviewReader(checkpoint, preview)
+    refinement = load_refinement(encoder, checkpoint, preview, reader.neurons, reader.lag_frames, 1)
     frames = trial.video.shape[2]
     shown, refined = (np.full((frames, *reader.size_px), np.nan, np.float32) for _ in range(2))
     for k, responses in enumerate(trial.responses.T):

@@ -71,8 +71,12 @@ class MoviePrior:
             For another number of neurons.
         """
         known = load_preview(preview)
-        errors = known.arrays["error_power"], known.arrays["error_lag1"]
-        return cls(read_movie(known, Path(preview), responses), *errors)
+        return cls.around(read_movie(known, Path(preview), responses), known)
+
+    @classmethod
+    def around(cls, movie: NDArray[np.float32], preview: Checkpoint) -> Self:
+        """Around a movie (T, 36, 64) that a preview showed, as far as it erred on held-out movies."""
+        return cls(movie, preview.arrays["error_power"], preview.arrays["error_lag1"])
 
     def part(self, frames: slice) -> Self:
         """The prior of a stretch of the clip."""
@@ -128,7 +132,11 @@ class MovieSpace:
 
 def load_preview(path: Path | str) -> Checkpoint:
     """Read a preview that an inversion can begin at; raises `CheckpointError` as `MoviePrior.read` does."""
-    preview = load_checkpoint(Path(path), KIND, SETTINGS)
+    return checked_preview(load_checkpoint(Path(path), KIND, SETTINGS), path)
+
+
+def checked_preview(preview: Checkpoint, path: Path | str) -> Checkpoint:
+    """Give back a preview that an inversion can begin at; raises `CheckpointError` as `MoviePrior.read` does."""
     if not {"error_power", "error_lag1"} <= preview.arrays.keys():
         raise CheckpointError(
             f"{path}: does not tell how far it errs; train it anew with `rig train preview`"

@@ -114,9 +114,8 @@ class Preview:
             return None
         from decoders.reconstruction.refinement import load_refinement
 
-        name, reader = checkpoint.provenance.get("mouse", ""), self._reader
-        path = Path(self._config.refine)
-        return load_refinement(path, reader.neurons, name, reader.lag_frames, self._config.threads)
+        encoder, reader, threads = Path(self._config.refine), self._reader, self._config.threads
+        return load_refinement(encoder, checkpoint, self._path, reader.neurons, reader.lag_frames, threads)
 
     def _refined_provenance(self) -> dict[str, str]:
         if self._refinement is None:

@@ -1,9 +1,9 @@
 """The preview's last two seconds, made more probable by a few steps of the inversion while the decoder is idle.
 
-The movie that the preview showed is where it begins; steps are those of `decoders.reconstruction.fast_inversion`, on
-coefficients that the prior of movies makes alike, and each is cut into pieces short enough for the time between two
-frames. When the window moves on, what was found so far moves with it. Imports torch: only the process of a preview
-that is to refine does.
+The movie that the preview showed is where it begins, and what the prior is centred on; steps are those of
+`decoders.reconstruction.fast_inversion`, on coefficients that the preview's usual errors make alike, and each is cut
+into pieces short enough for the time between two frames. When the window moves on, what was found so far moves with
+it. Imports torch: only the process of a preview that is to refine does.
 """
 
 import copy
@@ -16,17 +16,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from decoders.checkpoint import Checkpoint
 from decoders.reconstruction.encoder import HEIGHT_PX, WIDTH_PX, load_encoder, mouse_index
 from decoders.reconstruction.fast_inversion import SMALLEST, FastRecipe
 from decoders.reconstruction.light_encoder import CONTRAST, GREY, LightEncoder, Readout
-from decoders.reconstruction.movie_prior import MoviePrior, MovieSpace
+from decoders.reconstruction.movie_prior import MoviePrior, MovieSpace, checked_preview
 from decoders.reconstruction.response_noise import ResponseNoise
 from decoders.windows import RecentFeatures
 from rig.errors import CheckpointError
 
 _FRAMES = 60  # of the window
 _SETTLING_FRAMES = 20  # by which a refined picture is later than the preview's: so long it has been refined
-_STEP = 0.03  # standard deviations of the prior; larger ones lead away from the preview faster than it gains
+_STEP = 0.05  # standard deviations of the preview's errors; with four times as much half the gain is lost
 _RECIPE = FastRecipe()
 _NEURONS, _FILTERED, _MAPPED = (
     50,
@@ -48,11 +49,15 @@ class Refinement:
     ----------
     encoder
         Of the preview's neurons, as its mouse `mouse`.
+    preview
+        What it showed, and how far it errs.
     lag_frames
         By which the preview is late.
     """
 
-    def __init__(self, encoder: LightEncoder, mouse: int, lag_frames: int, threads: int = 1) -> None:
+    def __init__(
+        self, encoder: LightEncoder, mouse: int, preview: Checkpoint, lag_frames: int, threads: int = 1
+    ) -> None:
         torch.set_num_threads(threads)
         network = encoder.network
         readout = network.readout(mouse)
@@ -64,7 +69,9 @@ class Refinement:
         usual = readout.signal_mean[None, :, None].expand(1, -1, _FRAMES)
         self._history = network.history(usual, mouse)
         everywhere = np.ones((HEIGHT_PX, WIDTH_PX), np.bool_)
-        self._space = MovieSpace.of(MoviePrior.of(encoder), _FRAMES, everywhere, torch.device("cpu"))
+        black = np.zeros((_FRAMES, HEIGHT_PX, WIDTH_PX), np.float32)
+        prior = MoviePrior.around(black, preview)
+        self._space = MovieSpace.of(prior, _FRAMES, everywhere, torch.device("cpu"))
         self._neurons = neurons
         self.forget()
         self._warm_up()
@@ -73,6 +80,7 @@ class Refinement:
         """Begin with an empty window."""
         self._responses = RecentFeatures(_FRAMES, self._neurons)
         self._preview = RecentFeatures(self._shown_frames, HEIGHT_PX * WIDTH_PX)
+        self._correction = np.zeros((_FRAMES, HEIGHT_PX, WIDTH_PX), np.float32)  # of what the preview showed
         self._found: Floats | None = None
         self._power: Tensor | None = None
         self._since = 0  # moments since the step that is being made began, or the last one did
@@ -112,8 +120,7 @@ class Refinement:
         """What the last step found, from the frame shown `lag_frames` before the newest moment on: (frames, 36, 64)."""
         if self._found is None:
             return np.empty((0, HEIGHT_PX, WIDTH_PX), np.float32)
-        found: Floats = self._found[_FRAMES - 1 - self.lag_frames + self._since : self._shown_frames]
-        return found
+        return self._found[_FRAMES - 1 - self.lag_frames + self._since : self._shown_frames]
 
     def _warm_up(self) -> None:
         """Make a step of nothing: the first one allocates, which no frame must wait for."""
@@ -127,33 +134,37 @@ class Refinement:
 
     def _step(self) -> Iterator[None]:
         """One step; a pause is where a frame may be decoded."""
-        begun = self._begin()
+        shown, correction = self._shown(), self._moved_on()
         responses, self._since = self._window.T.copy(), 0
         responses[:, : self._encoder.shortest - 1] = np.nan  # they also tell of frames before the window
-        z = self._space.coefficients(torch.from_numpy(begun))
-        movie = self._space.movie(z)
+        z = self._space.coefficients(torch.from_numpy(correction))
+        movie = torch.from_numpy(shown + correction)
         noise = ResponseNoise.of(self._encoder, self._mouse, responses, movie.device, _RECIPE.common)
         yield
         of_movie = torch.zeros_like(movie)
         yield from self._differentiate(movie, noise, of_movie)
-        gradient = self._space.gradient(of_movie) + z
+        gradient = _RECIPE.trust_again * self._space.gradient(of_movie) + z
         square = gradient.square()
         self._power = (
             square if self._power is None else torch.lerp(square, self._power, _RECIPE.second_momentum)
         )
-        z = z - _STEP * gradient / (self._power.sqrt() + SMALLEST)
+        # with the mean, what the responses hardly tell of does not move as far as the rest
+        z = z - _STEP * gradient / ((self._power + self._power.mean()).sqrt() + SMALLEST)
         yield
-        self._found = self._space.movie(z).clamp(0, 255).numpy()
+        self._correction = self._space.movie(z).numpy()
+        self._found = (shown + self._correction).clip(0, 255)
 
-    def _begin(self) -> Floats:
-        """The movie (frames, 36, 64) that a step begins with: as found so far, and as shown where that is new."""
+    def _shown(self) -> Floats:
+        """The window's movie (frames, 36, 64) as the preview showed it."""
         movie = np.empty((_FRAMES, HEIGHT_PX, WIDTH_PX), np.float32)
         movie[: self._shown_frames] = self._seen.reshape(-1, HEIGHT_PX, WIDTH_PX)
         movie[self._shown_frames :] = movie[self._shown_frames - 1]  # not read yet
-        known = self._shown_frames - self._since
-        if self._found is not None and known > 0:
-            movie[:known] = self._found[self._since : self._shown_frames]
         return movie
+
+    def _moved_on(self) -> Floats:
+        """What the last step found wrong with the frames of the window as it is now; nothing with new ones."""
+        known = max(_FRAMES - self._since, 0)
+        return np.concatenate([self._correction[self._since :], np.zeros_like(self._correction[known:])])
 
     def _differentiate(self, movie: Tensor, noise: ResponseNoise, of_movie: Tensor) -> Iterator[None]:
         """Fill in the gradient of the misfit, stage by stage and each in parts: forth, then back."""
@@ -181,18 +192,22 @@ class Refinement:
         of_movie.copy_(_gradient(video)[0] / CONTRAST)
 
 
-def load_refinement(path: Path, neurons: int, name: str, lag_frames: int, threads: int) -> Refinement:
-    """Make the refinement of a preview with an encoder's file; `name` is the mouse that the preview is of.
+def load_refinement(
+    path: Path, preview: Checkpoint, preview_path: Path, neurons: int, lag_frames: int, threads: int
+) -> Refinement:
+    """Make the refinement of a preview with an encoder's file.
 
     Raises
     ------
     CheckpointError
-        When the file is no light encoder, or does not know these neurons.
+        When the file is no light encoder, or does not know the preview's neurons, or the preview not how far it errs.
     """
+    checked_preview(preview, preview_path)
     encoder = load_encoder(path)
     if not isinstance(encoder, LightEncoder):
         raise CheckpointError(f"{path}: a {encoder.kind!r} encoder; valid to refine a preview is 'light'")
-    return Refinement(encoder, mouse_index(encoder, name, neurons, path), lag_frames, threads)
+    mouse = mouse_index(encoder, preview.provenance.get("mouse", ""), neurons, path)
+    return Refinement(encoder, mouse, preview, lag_frames, threads)
 
 
 def _leaf(values: Tensor) -> Tensor:

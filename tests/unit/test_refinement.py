@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from decoders.checkpoint import Checkpoint
 from decoders.reconstruction import refinement
+from decoders.reconstruction.amortized import KIND
+from decoders.reconstruction.fast_inversion import FastRecipe
 from decoders.reconstruction.light_encoder import LightConfig, LightEncoder, LightNetwork
 from decoders.reconstruction.movie_prior import MoviePrior
 from decoders.reconstruction.refinement import Refinement, load_refinement
@@ -35,6 +38,17 @@ def made_encoder(seed: int = 0) -> LightEncoder:
 @pytest.fixture(scope="module")
 def encoder() -> LightEncoder:
     return made_encoder()
+
+
+def made_preview(**arrays: np.ndarray) -> Checkpoint:
+    """What a preview of the second mouse's neurons tells of its errors: half of what movies vary by."""
+    natural = MoviePrior.natural()
+    told = arrays or {"error_power": 0.5 * natural.power, "error_lag1": natural.lag1}
+    return Checkpoint(KIND, 36, 64, 30.0, told, {}, {"mouse": "mine"})
+
+
+def made(encoder: LightEncoder) -> Refinement:
+    return Refinement(encoder, 1, made_preview(), LAG)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +80,7 @@ def step(refined: Refinement) -> np.ndarray | None:
 
 
 def test_the_gradient_in_pieces_is_that_of_the_whole(encoder, clip):
-    refined = Refinement(encoder, 1, LAG)
+    refined = made(encoder)
     movie = torch.from_numpy(clip[0][:FRAMES])
     noise = ResponseNoise.of(encoder, 1, clip[1][:FRAMES].T, movie.device, 0.03)
     by_pieces = torch.zeros_like(movie)
@@ -80,28 +94,31 @@ def test_the_gradient_in_pieces_is_that_of_the_whole(encoder, clip):
 
 
 def test_coefficients_and_movie_are_the_same_thing(encoder, clip):
-    refined = Refinement(encoder, 1, LAG)
+    refined = made(encoder)
     movie = torch.from_numpy(clip[0][:FRAMES])
     again = refined._space.movie(refined._space.coefficients(movie))
     torch.testing.assert_close(again, movie, rtol=0, atol=0.05)  # grey levels
-    assert MoviePrior.of(encoder).mean.shape == (36, 64)
 
 
 def loss(refined: Refinement, movie: np.ndarray, responses: np.ndarray) -> float:
-    """Misfit and prior of the window, as the inversion has them."""
+    """Misfit and prior of the window, as the inversion that begins at a preview has them."""
     measured = responses.T.copy()
     measured[:, : refined._encoder.shortest - 1] = np.nan
     noise = ResponseNoise.of(refined._encoder, 1, measured, torch.device("cpu"), 0.03)
     video = torch.from_numpy(movie)
     usual = refined._encoder.network.readout(1).signal_mean[None, :, None].expand(1, -1, FRAMES)
     answers = refined._encoder.respond(refined._encoder.assemble(video[None], usual[:, :2], usual[:, 2:]), 1)
-    return float(noise.misfit(answers[0]) + 0.5 * refined._space.coefficients(video).square().sum())
+    correction = video - torch.from_numpy(refined._shown())
+    trust = FastRecipe().trust_again
+    return float(
+        trust * noise.misfit(answers[0]) + 0.5 * refined._space.coefficients(correction).square().sum()
+    )
 
 
 def test_steps_make_the_movie_more_probable(encoder, clip):
-    refined = Refinement(encoder, 1, LAG)
+    refined = made(encoder)
     follow(refined, clip, range(FRAMES))
-    losses = [loss(refined, refined._begin(), clip[1][:FRAMES])]
+    losses = [loss(refined, refined._shown(), clip[1][:FRAMES])]
     for _ in range(4):
         step(refined)
         losses.append(loss(refined, refined._found, clip[1][:FRAMES]))
@@ -109,7 +126,7 @@ def test_steps_make_the_movie_more_probable(encoder, clip):
 
 
 def test_a_picture_is_of_its_own_moment(encoder, clip):
-    refined = Refinement(encoder, 1, LAG)
+    refined = made(encoder)
     assert refined.lag_frames == LAG + LATER
     follow(refined, clip, range(FRAMES))
     for newest in range(FRAMES - 1, FRAMES + 7):
@@ -122,7 +139,7 @@ def test_a_picture_is_of_its_own_moment(encoder, clip):
 
 
 def test_there_is_no_work_before_the_window_is_full_nor_twice_for_one_moment(encoder, clip):
-    refined = Refinement(encoder, 1, LAG)
+    refined = made(encoder)
     follow(refined, clip, range(FRAMES - 1))
     assert not refined.has_work
     follow(refined, clip, range(FRAMES - 1, FRAMES))
@@ -134,7 +151,7 @@ def test_there_is_no_work_before_the_window_is_full_nor_twice_for_one_moment(enc
 
 
 def test_a_step_that_takes_too_long_shows_nothing(encoder, clip):
-    refined = Refinement(encoder, 1, LAG)
+    refined = made(encoder)
     follow(refined, clip, range(FRAMES))
     refined.work()
     follow(refined, clip, range(FRAMES, FRAMES + LATER + 1))
@@ -144,7 +161,7 @@ def test_a_step_that_takes_too_long_shows_nothing(encoder, clip):
 
 def test_a_piece_leaves_the_moments_that_came_meanwhile_alone(encoder, clip):
     """A step looks at the window as it was when the step began, however many moments come before it ends."""
-    whole, interrupted = Refinement(encoder, 1, LAG), Refinement(encoder, 1, LAG)
+    whole, interrupted = made(encoder), made(encoder)
     for refined in (whole, interrupted):
         follow(refined, clip, range(FRAMES))
     expected = step(whole)
@@ -158,7 +175,7 @@ def test_a_piece_leaves_the_moments_that_came_meanwhile_alone(encoder, clip):
 
 
 def test_missed_moments_are_unknown(encoder, clip):
-    refined = Refinement(encoder, 1, LAG)
+    refined = made(encoder)
     follow(refined, clip, range(FRAMES - 5))
     refined.follow(clip[1][FRAMES - 1], shown(clip[0], FRAMES - 1), missed=4)
     assert np.isnan(refined._window[-5:-1]).all()
@@ -168,10 +185,14 @@ def test_missed_moments_are_unknown(encoder, clip):
 def test_an_encoder_of_other_neurons_or_another_kind(encoder, tmp_path):
     path = tmp_path / "encoder.npz"
     encoder.checkpoint({}).save(path)
-    assert load_refinement(path, NEURONS, "mine", LAG, 1).lag_frames == LAG + LATER
+    preview, told = made_preview(), (LAG, 1)
+    assert load_refinement(path, preview, Path("preview.npz"), NEURONS, *told).lag_frames == LAG + LATER
     with pytest.raises(
         CheckpointError, match=r"does not know mouse 'mine' with 7 neurons; it knows other \(3\)"
     ):
-        load_refinement(path, 7, "mine", LAG, 1)
+        load_refinement(path, preview, Path("preview.npz"), 7, *told)
     with pytest.raises(CheckpointError, match="no such encoder"):
-        load_refinement(Path("nowhere.npz"), 7, "mine", LAG, 1)
+        load_refinement(Path("nowhere.npz"), preview, Path("preview.npz"), 7, *told)
+    older = made_preview(usual_responses=np.zeros(NEURONS, np.float32))
+    with pytest.raises(CheckpointError, match=r"preview.npz: does not tell how far it errs; train it anew"):
+        load_refinement(path, older, Path("preview.npz"), NEURONS, *told)
