@@ -26,8 +26,10 @@ demo: setup
 	$(BIN)/rig verify demo/session.nwb
 	$(BIN)/rig info demo/session.nwb
 
+# Whole runs keep the camera's pace: they share the cores with no other test.
 test: setup
-	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest
+	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest --numprocesses 2 tests/contracts tests/golden tests/unit
+	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest tests/pipeline
 
 test-all: setup
 	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest -m "not hardware" --timeout 900

@@ -27,7 +27,7 @@ from rig.errors import CheckpointError
 
 _FRAMES = 60  # of the window
 _SETTLING_FRAMES = 20  # by which a refined picture is later than the preview's: so long it has been refined
-_STEP = 0.05  # standard deviations of the preview's errors; with four times as much half the gain is lost
+_STEP = 0.05  # standard deviations of the preview's errors; larger ones gain less, as the window moves on
 _RECIPE = FastRecipe()
 _NEURONS, _FILTERED, _MAPPED = (
     50,
