@@ -13,6 +13,7 @@ import torch
 from decoders.reconstruction.amortized_network import PreviewConfig, PreviewNetwork
 from decoders.reconstruction.amortized_training import ResponseSource, make_checkpoint
 from decoders.reconstruction.light_encoder import LightConfig, LightEncoder, LightNetwork
+from decoders.reconstruction.movie_prior import MoviePrior
 from rig.bus import Bus
 from rig.config import parse_config
 from rig.description import SessionDescription
@@ -49,7 +50,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     for k in range(NEURONS):
         labels[3 * (k // 10) : 3 * (k // 10) + 2, 3 * (k % 10) : 3 * (k % 10) + 2] = k + 1
     source = ResponseSource({"tau_s": 1.0}, labels)
-    beside = {"usual_responses": np.ones(NEURONS, np.float32)}
+    errors = MoviePrior.natural()  # as large as movies vary
+    beside = {
+        "error_power": errors.power,
+        "error_lag1": errors.lag1,
+        "usual_responses": np.ones(NEURONS, np.float32),
+    }
     make_checkpoint(network, beside, source, {"mouse": "mine"}).save(folder / "preview.npz")
     light = LightNetwork(LightConfig(neurons=(NEURONS,), stride_px=6, features=4, hidden=2))
     with torch.no_grad():
