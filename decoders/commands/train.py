@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 import typer
 
+from decoders.commands.movie_options import Threads
 from decoders.commands.options import (
     Data,
     Json,
@@ -53,7 +54,7 @@ def behavior(
         list[str] | None, typer.Option("--set", help="KEY=VALUE of the recipe; may be repeated.")
     ] = None,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the network is trained.")] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    threads: Threads = 2,
     series: Series = None,
     speed: Speed = None,
     speed_unit: SpeedUnit = None,
@@ -187,7 +188,7 @@ def mask(
     out: Annotated[Path, typer.Option("--out", help="Mask to write (.npy); never overwritten.")],
     steps: Annotated[int, typer.Option(min=1, help="Steps of the published recipe: 1000.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the trials drawn.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    threads: Threads = 2,
     labels: Labels = None,
     as_json: Json = False,
 ) -> None:
@@ -230,7 +231,7 @@ def preview(
     given: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE of the recipe; may be repeated.")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    threads: Threads = 2,
     labels: Labels = None,
     as_json: Json = False,
 ) -> None:

@@ -73,9 +73,9 @@ def _explained(network: LightNetwork, clips: Clips) -> Tensor:
         y = _settled(network, responses.T).to(x)
         parts = [x.sum(0), x.square().sum(0), y.sum(0), y.square().sum(0)]
         if not sums:
-            both, sums = x.new_zeros(x.shape[1], y.shape[1]), [torch.zeros_like(part) for part in parts]
+            both = x.new_zeros(x.shape[1], y.shape[1])
         both.addmm_(x.T, y)
-        sums = [a + b for a, b in zip(sums, parts, strict=True)]
+        sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else parts
         count += len(x)
     x_mean, x_square, y_mean, y_square = (total / count for total in sums)
     x_variance, y_variance = x_square - x_mean**2, y_square - y_mean**2

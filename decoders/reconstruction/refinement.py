@@ -50,7 +50,7 @@ class Refinement:
     encoder
         Of the preview's neurons, as its mouse `mouse`.
     preview
-        What it showed, and how far it errs.
+        Its file's content, which tells how far it errs.
     lag_frames
         By which the preview is late.
     """

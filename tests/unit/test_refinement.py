@@ -98,6 +98,7 @@ def test_coefficients_and_movie_are_the_same_thing(encoder, clip):
     movie = torch.from_numpy(clip[0][:FRAMES])
     again = refined._space.movie(refined._space.coefficients(movie))
     torch.testing.assert_close(again, movie, rtol=0, atol=0.05)  # grey levels
+    assert MoviePrior.of(encoder).mean.shape == (36, 64)
 
 
 def loss(refined: Refinement, movie: np.ndarray, responses: np.ndarray) -> float:
