@@ -28,16 +28,29 @@ def tell(asked: argparse.Namespace, report: dict[str, Any]) -> None:
     print(json.dumps({**report, "machine": machine}, indent=None if asked.json else 2))
 
 
+def device_name(device: str) -> str:
+    """The GPU with the version of torch, or "cpu"."""
+    if device == "cpu":
+        return device
+    import torch
+
+    return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+
+
 def rig(*command: object, python_path: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Run a `rig` command as a user would, with folders more to import from, and return its JSON report."""
+    """Run a `rig` command as a user would, with folders more to import from, and return its JSON report.
+
+    A command that reports nothing ends the benchmark with what it said.
+    """
     folders = [*map(str, python_path), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
         [RIG, *map(str, command), "--json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        capture_output=True,
         check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, folders))},
     )
+    if not done.stdout:
+        sys.exit(f"rig {command[0]}: exit code {done.returncode}\n{done.stderr.decode(errors='replace')}")
     report: dict[str, Any] = json.loads(done.stdout)
     return report
 

@@ -5,9 +5,11 @@ whole session; ours does neither. Both are trained on the same four mice (seeds 
 takes the best epoch by a fifth, 204) and answer the five that `docs/decoders.md` reports on (seeds 100 to 104), 7,200
 frames of 128 x 128 pixels each. Scored are the frames that both answer.
 
-Without a GPU the published training is cut short: `--frames-per-epoch` frames are drawn in each of its three epochs
-and both of its stages (published: all of them), from random weights (published: ImageNet's). Time per fold is told.
-`--folder` keeps recordings and what was trained, and uses those that are there.
+On a CPU the published training is cut short: `--frames-per-epoch` frames are drawn in each of its three epochs and both
+of its stages, in batches of 32. With `--frames-per-epoch 0`, which wants `--device cuda`, it is the published one: all
+frames, each window's images for themselves, batches of 512 images and of 32 windows. Both start from random weights
+(published: ImageNet's); `--epochs` gives them more than three. `--folder` keeps recordings and what was trained, and
+uses those that are there.
 """
 
 import tempfile
@@ -15,12 +17,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from benchmarks import arguments, rig, tell
+from benchmarks import arguments, device_name, rig, tell
 from decoders.behavior.metrics import HALF, Answers, score_frames
 from decoders.behavior.predictor import FitOptions, Predictor, fit
 from decoders.datasets.behavior import BehaviorRecording, Excerpt
@@ -29,6 +31,8 @@ from decoders.datasets.recordings import open_recordings
 _RECIPE = Path(__file__).parents[1] / "docs" / "training" / "behavior.yaml"
 _TRAINING_SEED, _TEST_SEED, _MICE = 200, 100, 5
 _MODELS = ("causal", "cnn-gru")
+
+Device = Literal["cpu", "cuda"]
 
 
 @contextmanager
@@ -61,17 +65,26 @@ def scored(recording: BehaviorRecording, answers: dict[str, Any]) -> dict[str, d
     return found
 
 
-def compared(folder: Path, frames_per_epoch: int) -> dict[str, Any]:
-    """Train both, and score both on the mice that neither was trained on."""
-    cut = {"frames_per_epoch": frames_per_epoch, "batch": 32, "validation_frames": frames_per_epoch // 4}
+def published_settings(frames_per_epoch: int, epochs: int) -> dict[str, Any]:
+    """Settings of the published training, cut short unless all frames (0) are asked for."""
+    if not frames_per_epoch:
+        return {"windows": "separate", "epochs": epochs}
+    drawn = {"frames_per_epoch": frames_per_epoch, "validation_frames": frames_per_epoch // 4}
+    return {**drawn, "batch": 32, "epochs": epochs}
+
+
+def compared(
+    folder: Path, models: Sequence[str], published: dict[str, Any], device: Device
+) -> dict[str, Any]:
+    """Train all models, and score all on the mice that none was trained on."""
     predictors, seconds = {}, {}
     with mice(folder / "training", _TRAINING_SEED) as recordings:
-        for model in _MODELS:
-            settings = cut if model == "cnn-gru" else None
-            began_s = time.process_time()
-            options = FitOptions(folder / "cache", threads=1, settings=settings)
+        for model in models:
+            settings, at = (published, device) if model == "cnn-gru" else (None, "cpu")
+            began_s = time.perf_counter()
+            options = FitOptions(folder / "cache", device=at, threads=1, settings=settings)
             predictors[model] = trained(model, recordings, options)
-            seconds[model] = round(time.process_time() - began_s)
+            seconds[model] = round(time.perf_counter() - began_s)
     with mice(folder / "test", _TEST_SEED) as recordings:
         found = {
             recording.mouse: scored(recording, {name: p.predict(recording) for name, p in predictors.items()})
@@ -82,19 +95,22 @@ def compared(folder: Path, frames_per_epoch: int) -> dict[str, Any]:
             figure: round(float(np.mean([scores[model][figure] for scores in found.values()])), 4)
             for figure in ("auc", "accuracy")
         }
-        for model in _MODELS
+        for model in models
     }
-    return {"mean": means, "mice": found, "training_cpu_s": seconds}
+    return {"mean": means, "mice": found, "training_s": seconds}
 
 
 def main() -> None:
     """Compare both models."""
-    asked = arguments(__doc__, frames_per_epoch=4800, folder="")
+    asked = arguments(
+        __doc__, frames_per_epoch=4800, epochs=3, device="cpu", models=" ".join(_MODELS), folder=""
+    )
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(asked.folder or temporary)
-        report = compared(folder, asked.frames_per_epoch)
-    told = {"data": "simulated", "seeds": 1, "device": "cpu", "frames_per_epoch": asked.frames_per_epoch}
+        published = published_settings(asked.frames_per_epoch, asked.epochs)
+        report = compared(folder, asked.models.split(), published, asked.device)
+    told = {"data": "simulated", "seeds": 1, "device": device_name(asked.device), "published": published}
     tell(asked, {**told, **report})
 
 

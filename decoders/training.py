@@ -4,11 +4,13 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,10 @@ from rig.errors import CheckpointError
 _LOG = logging.getLogger(__name__)
 _SHORTEST_CYCLE = 3  # steps: up, the top, down
 _NEXT_SEED = 1_000_000_007  # from one process to the next: others draw other noise
+_READERS = 8  # threads; each has one batch in hand and one waiting
+
+Asked = TypeVar("Asked")
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +114,24 @@ def fix_seeds(config: TrainingConfig) -> None:
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(True)
+
+
+def read_ahead(read: Callable[[Asked], Read], asked: Iterable[Asked], device: str) -> Iterator[Read]:
+    """What `read` makes of each of those asked for, in order; while a GPU computes, threads read the next ones."""
+    if device == "cpu":  # its cores have enough to do
+        yield from map(read, asked)
+        return
+    pool = ThreadPoolExecutor(min(_READERS, os.cpu_count() or 1))
+    waiting: deque[Future[Read]] = deque()
+    try:
+        for one in asked:
+            waiting.append(pool.submit(read, one))
+            if len(waiting) > 2 * _READERS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def train(
@@ -232,7 +256,8 @@ def _warm_up_cosine(step: int, total: int, config: TrainingConfig) -> float:
     rise, lowest = config.warm_up_share * total, 1 / config.final_division
     if step < rise:
         return (step + 1) / math.ceil(rise)
-    return lowest + (1 - lowest) * (1 + math.cos(math.pi * (step - rise) / (total - rise))) / 2
+    fall = max(total - rise, 1.0)  # a training that is all warm-up has none
+    return lowest + (1 - lowest) * (1 + math.cos(math.pi * (step - rise) / fall)) / 2
 
 
 def _step(

@@ -23,7 +23,7 @@ from decoders.behavior.published_predictor import CNN_GRU_KIND, CNN_KIND, Publis
 from decoders.behavior.published_recipe import SEED, Recipe, described, recipe_of
 from decoders.datasets.behavior import Excerpt
 from decoders.datasets.cache import recording_key
-from decoders.training import BestEpoch, TrainingConfig, fix_seeds, train
+from decoders.training import BestEpoch, TrainingConfig, fix_seeds, read_ahead, train
 from rig.errors import DataError
 
 __all__ = ["CnnGruNetwork", "PublishedPredictor", "Recipe", "fit_cnn", "fit_cnn_gru", "load"]
@@ -141,10 +141,10 @@ class _Fit:
 
         def losses(epoch: int) -> Iterator[Tensor]:
             drawn = stretches.draw(np.random.default_rng((config.seed, epoch)), limit)
-            for step, rows in enumerate(np.array_split(np.arange(len(drawn)), steps)):
+            for step, loaded in enumerate(self._loaded(stretches, drawn, steps)):
                 if frozen and step and step % _REFRESHED_STEPS == 0:
                     self._settle_norms(stage)
-                yield self._loss(stage.network, stretches.load(drawn[row] for row in rows))
+                yield self._loss(stage.network, loaded)
 
         settle = frozen or steps * self.recipe.epochs < _SETTLING_STEPS
         best = BestEpoch(self._validator(stage, settle)) if self.validation else None
@@ -168,16 +168,15 @@ class _Fit:
         stretches = self._stretches(self.validation, sources, length, stage.half_window)
         limit = _limit(self.recipe.validation_frames or self.recipe.frames_per_epoch, length)
         drawn = stretches.draw(np.random.default_rng(SEED), limit)
-        batches = np.array_split(np.arange(len(drawn)), -(-len(drawn) * length // _CPU_BATCH_1))
+        batches = -(-len(drawn) * length // _CPU_BATCH_1)
 
         def validate() -> float:
             if settle:
                 self._settle_norms(stage)
             with torch.no_grad():
                 losses = [
-                    len(rows) * float(self._loss(stage.network, stretches.load(drawn[row] for row in rows)))
-                    for rows in batches
-                    if len(rows)
+                    len(loaded[1]) * float(self._loss(stage.network, loaded))
+                    for loaded in self._loaded(stretches, drawn, batches)
                 ]
             return sum(losses) / len(drawn)
 
@@ -195,12 +194,19 @@ class _Fit:
         stretches = self._stretches(self.training, self.sources, 1, 0)
         drawn = stretches.draw(np.random.default_rng(SEED), _SETTLING_IMAGES)
         with torch.no_grad(), self.recipe.autocast(self.options.device):
-            for rows in np.array_split(np.arange(len(drawn)), -(-len(drawn) // _CPU_BATCH_1)):
-                images, _ = stretches.load(drawn[row] for row in rows)
+            for images, _ in self._loaded(stretches, drawn, -(-len(drawn) // _CPU_BATCH_1)):
                 cnn.features(images.flatten(0, 1).to(self.options.device))
         for norm in norms:
             norm.momentum = NORM_MOMENTUM
             norm.eval()
+
+    def _loaded(
+        self, stretches: Stretches, drawn: Sequence[tuple[int, int]], batches: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images and labels of drawn stretches in so many batches, or in fewer where there are not enough."""
+        rows = np.array_split(np.arange(len(drawn)), min(batches, len(drawn)))
+        parts = ([drawn[row] for row in part] for part in rows)
+        return read_ahead(stretches.load, parts, self.options.device)
 
     def _loss(self, network: EfficientNetB0 | CnnGruNetwork, loaded: tuple[Tensor, Tensor]) -> Tensor:
         """Binary cross-entropy of images (B, n, 3, H, W) and labels (B, L)."""

@@ -58,11 +58,14 @@ class DwiseNeuroEncoder:
 
     def assemble(self, video: Tensor, behavior: Tensor, pupil_center: Tensor) -> Tensor:
         """Inputs (B, 5, T, h, w): the movie in the middle of the padding, each behaviour over the whole plane."""
-        device = next(self.network.parameters()).device
+        return self.planes(video.to(next(self.network.parameters()).device), behavior, pupil_center)
+
+    def planes(self, video: Tensor, behavior: Tensor, pupil_center: Tensor) -> Tensor:
+        """Inputs as `assemble` makes them, on the device of the video."""
         (height, width), (rows, columns) = self.input_size, video.shape[-2:]
         top, left = (height - rows) // 2, (width - columns) // 2
         margins = (left, width - columns - left, top, height - rows - top)
-        movie = F.pad(video.to(device), margins, value=self.padding)[:, None]
+        movie = F.pad(video, margins, value=self.padding)[:, None]
         scalars = torch.cat([behavior, pupil_center], dim=1).to(movie)
         return torch.cat([movie, scalars[..., None, None].expand(-1, -1, -1, height, width)], dim=1)
 

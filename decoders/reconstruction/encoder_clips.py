@@ -100,7 +100,7 @@ class MouseClips:
                 f" {self._shortest} or more"
             )
         size = sum(a.nbytes for a in (data.video, data.responses, data.behavior, data.pupil_center))
-        if size <= self._free_bytes:
+        if trial.name not in self._kept and size <= self._free_bytes:  # threads may read it at the same time
             self._kept[trial.name] = data
             self._free_bytes -= size
         return data

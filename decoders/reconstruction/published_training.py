@@ -41,7 +41,7 @@ from decoders.reconstruction.encoder_training import (
     mean,
     run,
 )
-from decoders.training import TrainingConfig, fix_seeds
+from decoders.training import TrainingConfig, fix_seeds, read_ahead
 from rig.errors import CheckpointError, ConfigError
 
 _RATE_PER_SAMPLE = 3e-4 / 4  # published: 3e-4 for a batch of 4, in proportion
@@ -256,12 +256,14 @@ def _losses(network: nn.Module, course: _Course, seed: tuple[int, int]) -> Itera
     device = next(model.parameters()).device
     encoder = DwiseNeuroEncoder(model, _SIZE, _STEP, _PLANE)
     recipe, peer = course.recipe, course.peer
-    for start in range(0, recipe.samples, recipe.batch):
-        numbers = range(start, min(start + recipe.batch, recipe.samples))
-        batch = [
-            _draw(encoder, course.clips, recipe, np.random.default_rng((*seed, number)))
-            for number in numbers[peer.rank :: peer.count]
-        ]
+    starts = range(0, recipe.samples, recipe.batch)
+    drawn = [range(start, min(start + recipe.batch, recipe.samples)) for start in starts]
+
+    def draw(numbers: range) -> list[_Sample]:
+        own = numbers[peer.rank :: peer.count]
+        return [_draw(encoder, course.clips, recipe, np.random.default_rng((*seed, n))) for n in own]
+
+    for numbers, batch in zip(drawn, read_ahead(draw, drawn, device.type), strict=True):
         if not batch:  # the last one is too small for all processes
             yield torch.zeros((), device=device, requires_grad=True)
             continue
@@ -336,8 +338,7 @@ def _window(
         part[..., :: encoder.step, :, :] if part.dim() == 3 else part[:, :: encoder.step]
         for part in (stretch.video, stretch.signals, stretch.responses)
     )
-    device = next(encoder.network.parameters()).device
-    planes = encoder.assemble(video[None].to(device), signals[None, :2], signals[None, 2:])[0].clone()
+    planes = encoder.planes(video[None], signals[None, :2], signals[None, 2:])[0].clone()
     return _Sample(mouse, stretch, planes, responses.clamp(min=0))  # published: negative responses are 0
 
 
