@@ -1,135 +1,137 @@
-"""DwiseNeuro at its published size on one device: training, and both recipes of reconstruction with it.
+"""DwiseNeuro at its published size on one device: what both recipes of reconstruction cost with it, and its training.
 
-Simulated data: `--mice` mice of `--neurons` neurons each, `--clips` training clips of ten seconds. Trained are
-`--epochs` epochs of `--samples` samples, a small part of the published training, which is enough to see that it learns;
-what a step and a reconstruction cost does not depend on it. `--settings "KEY=VALUE ..."` makes the network smaller.
+Simulated data: `--mice` mice of `--neurons` neurons each, `--clips` training clips of ten seconds, and one clip of the
+tier `oracle` that is reconstructed. Seconds are of random weights, since weights do not change them: ours whole, by one
+model and by an ensemble of seven; of the published recipe `--iterations` of its 1,000, every window and start position
+a forward pass of its own as published, and with windows batched. `s_per_clip` is for all 1,000 and one model.
 
-One clip of the tier `oracle` is then reconstructed with one model by both recipes in turn: ours whole; of the
-published one `--iterations` of its 1,000, every window and start position a forward pass of its own as published, and
-with windows batched; `published_s_per_clip` is for all 1,000. An ensemble of seven costs seven times a model, which is
-measured for ours (the same weights seven times). Correlations are of all pixels, first 30 frames dropped, blur 0.5.
-`--folder` keeps data and encoder, and uses those that are there (`movies`, `encoder.pth`).
+With `--minutes` the network is then trained for so long by `rig train encoder`, on all mice, and the clip reconstructed
+with it: the correlation is of all pixels, first 30 frames dropped, blur 0.5. The published training takes days.
+`--settings "KEY=VALUE ..."` makes the network smaller. What is found is also told on standard error as it comes.
 """
 
-import json
+import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import yaml
 
 from benchmarks import arguments, device_name, rig, tell
+from decoders.behavior.settings import checked
 from decoders.datasets.movie_trials import Trial
-from decoders.datasets.movies import open_movies
+from decoders.datasets.movies import MovieMouse, open_movies
 from decoders.reconstruction import load_encoder
+from decoders.reconstruction.dwiseneuro import DwiseNeuro, initialise
 from decoders.reconstruction.dwiseneuro_encoder import DwiseNeuroEncoder
 from decoders.reconstruction.fast_inversion import invert_fast
 from decoders.reconstruction.problem import InversionOptions, InversionProblem
 from decoders.reconstruction.published_inversion import PublishedRecipe, invert_published
+from decoders.reconstruction.published_training import PublishedRecipe as Training
 from decoders.reconstruction.similarity import SMOOTHING, compare, smooth
 
 _MODELS = 7  # of the published ensemble
 _ITERATIONS = PublishedRecipe().iterations
+_OPTIONS = InversionOptions(progress=False)
 
 
-def prepare(asked: Any, folder: Path) -> dict[str, Any]:
-    """Simulate and train where that is not done yet; returns what the training reported."""
-    movies, encoder, report = folder / "movies", folder / "encoder.pth", folder / "encoder.json"
-    if not movies.exists():
-        sizes = ["--mice", asked.mice, "--neurons", asked.neurons, "--clips", asked.clips, "--repeats", 1]
-        rig("simulate-movies", "--out", movies, *sizes, "--oracle-clips", 2, "--seed", 50)
-    if not encoder.exists():
-        settings = [f"epochs={asked.epochs}", f"samples={asked.samples}", "warm_up_epochs=1"]
-        numbers = [part for one in [*settings, *asked.settings.split()] for part in ("--set", one)]
-        training = ["--preset", "published", "--layout", "sensorium", "--device", asked.device]
-        began_s = time.perf_counter()
-        told = rig("train", "encoder", "--data", movies, "--out", encoder, *training, *numbers)
-        report.write_text(json.dumps({**told, "wall_s": round(time.perf_counter() - began_s, 1)}))
-    told = json.loads(report.read_text())
-    return dict(told)
+def untrained(mice: list[MovieMouse], settings: list[str], device: str) -> DwiseNeuroEncoder:
+    """An encoder of these mice with random weights."""
+    numbers = dict(one.split("=", 1) for one in settings)
+    recipe = checked(Training, {name: yaml.safe_load(value) for name, value in numbers.items()})
+    torch.manual_seed(0)
+    network = DwiseNeuro(recipe.network(tuple(mouse.neurons for mouse in mice)))
+    initialise(network)
+    names = tuple(mouse.name for mouse in mice)
+    return DwiseNeuroEncoder(network.eval().requires_grad_(False), mice=names).to(device)
 
 
-def timed(device: str, reconstruct: Any) -> tuple[Any, float, float | None]:
-    """What it returns, its seconds, and the GPU's peak memory in GB (None on a CPU)."""
+def problem_of(encoder: DwiseNeuroEncoder, trial: Trial) -> InversionProblem:
+    """The clip's responses as those of the encoder's first mouse."""
+    return InversionProblem.of([encoder], trial.responses, trial.behavior, trial.pupil_center, mouse=0)
+
+
+def timed(device: str, name: str, reconstruct: Callable[[], Any]) -> dict[str, float]:
+    """Seconds, and on a GPU the peak memory in GB."""
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
     began_s = time.perf_counter()
-    movie = reconstruct()
-    peak_gb = round(torch.cuda.max_memory_allocated() / 1e9, 2) if device == "cuda" else None
-    return movie, time.perf_counter() - began_s, peak_gb
-
-
-def reconstructions(
-    encoder: DwiseNeuroEncoder, trial: Trial, index: int, device: str, iterations: int
-) -> dict[str, Any]:
-    """Seconds a clip of every way to reconstruct it, and how well ours does."""
-    signals = (trial.responses, trial.behavior, trial.pupil_center)
-    problem = InversionProblem.of([encoder], *signals, mouse=index)
-    options = InversionOptions(progress=False)
-
-    def ours(models: int) -> Any:
-        return invert_fast([encoder] * models, problem, options)
-
-    def published(count: int, batched: bool) -> Any:
-        recipe = replace(PublishedRecipe(), iterations=count, batched=batched)
-        return invert_published([encoder], problem, options, recipe)
-
-    invert_fast([encoder], problem, replace(options, iterations=1))  # the device warms up
-    found: dict[str, Any] = {}
-    for models in (1, _MODELS):
-        movie, seconds, peak_gb = timed(device, lambda models=models: ours(models))
-        found[f"fast_{models}"] = {"s_per_clip": round(seconds, 2), "peak_gb": peak_gb}
-        found[f"fast_{models}"]["correlation"] = correlation(trial, movie)
-    for name, batched in (("published", False), ("published_batched", True)):
-        published(2, batched)
-        _, seconds, peak_gb = timed(device, lambda batched=batched: published(iterations + 1, batched))
-        each = (
-            seconds / iterations
-        )  # the first of the published iterations changes nothing and is not computed
-        found[name] = {"s_per_clip": round(each * (_ITERATIONS - 1), 1), "peak_gb": peak_gb}
-        found[name]["s_per_iteration"] = round(each, 4)
+    reconstruct()
+    found = {"s": round(time.perf_counter() - began_s, 3)}
+    if device == "cuda":
+        found["peak_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
+    print(f"{name}: {found}", file=sys.stderr)
     return found
 
 
-def correlation(trial: Trial, movie: Any) -> float:
-    """Published correlation of a movie (T, 36, 64), smoothed, with what was shown."""
+def costs(encoder: DwiseNeuroEncoder, problem: InversionProblem, device: str, count: int) -> dict[str, Any]:
+    """What every way to reconstruct the clip costs."""
+
+    def published(iterations: int, batched: bool) -> None:
+        # one iteration more, as the first of the published ones changes nothing and is not computed
+        recipe = replace(PublishedRecipe(), iterations=iterations + 1, batched=batched)
+        invert_published([encoder], problem, _OPTIONS, recipe)
+
+    invert_fast([encoder], problem, replace(_OPTIONS, iterations=1))  # the device warms up
+    found: dict[str, Any] = {}
+    for models in (1, _MODELS):
+        name = f"fast_{models}"
+        found[name] = timed(
+            device, name, lambda models=models: invert_fast([encoder] * models, problem, _OPTIONS)
+        )
+        found[name]["s_per_clip"] = found[name]["s"]
+    for name, batched in (("published", False), ("published_batched", True)):
+        published(1, batched)
+        found[name] = timed(device, name, lambda batched=batched: published(count, batched))
+        found[name]["s_per_clip"] = round(found[name]["s"] / count * (_ITERATIONS - 1), 1)
+    one, seven = (found[f"fast_{models}"]["s_per_clip"] for models in (1, _MODELS))
+    per_model = found["published"]["s_per_clip"]
+    found["times_less"] = {"one": round(per_model / one, 1), "seven": round(_MODELS * per_model / seven, 1)}
+    return found
+
+
+def trained(folder: Path, asked: Any, trial: Trial) -> dict[str, Any]:
+    """Train for some minutes, and reconstruct the clip; what the training reports, and the correlation."""
+    path = folder / "encoder.pth"
+    settings = [part for one in asked.settings.split() for part in ("--set", one)]
+    training = ["--preset", "published", "--layout", "sensorium", "--device", asked.device]
+    told = rig(
+        "train", "encoder", "--data", folder / "movies", "--out", path, *training,
+        "--minutes", asked.minutes, *settings,
+    )  # fmt: skip
+    print(f"training: {told}", file=sys.stderr)
+    encoder = load_encoder(path).to(asked.device)
+    movie = invert_fast([encoder], problem_of(encoder, trial), _OPTIONS)
     shown = np.moveaxis(trial.video, -1, 0)
-    return round(compare(shown, smooth(movie, SMOOTHING)).correlation, 4)
-
-
-def summary(found: dict[str, Any], models: Sequence[int] = (1, _MODELS)) -> dict[str, float]:
-    """How many times less time ours takes, for one model and for the ensemble."""
-    published = found["published"]["s_per_clip"]
-    return {f"times_less_{n}": round(n * published / found[f"fast_{n}"]["s_per_clip"], 1) for n in models}
+    return {**told, "reconstruction": round(compare(shown, smooth(movie, SMOOTHING)).correlation, 4)}
 
 
 def main() -> None:
-    """Prepare what is missing, then time."""
-    numbers = {"mice": 5, "neurons": 8000, "clips": 12, "epochs": 4, "samples": 8000, "iterations": 5}
-    asked = arguments(__doc__, **numbers, device="cuda", settings="", folder="")
+    """Simulate, time, and train where that is asked for."""
+    numbers = {"mice": 5, "neurons": 8000, "clips": 12, "iterations": 5, "minutes": 0.0}
+    asked = arguments(__doc__, **numbers, device="cuda", settings="")
     if asked.device == "cuda" and not torch.cuda.is_available():
         tell(
-            asked,
-            {
-                "skipped": "there is no GPU here; --device cpu with smaller --settings tries the benchmark itself"
-            },
+            asked, {"skipped": "no GPU here; --device cpu with smaller --settings tries the benchmark itself"}
         )
         return
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(asked.folder or temporary)
-        training = prepare(asked, folder)
-        encoder = load_encoder(folder / "encoder.pth").to(asked.device)
-        mouse = open_movies(folder / "movies", "sensorium")[0]
-        trial = next(one for one in mouse.trials if one.tier == "oracle").load()
-        index = encoder.mice.index(mouse.name)
-        found = reconstructions(encoder, trial, index, asked.device, asked.iterations)
+        folder = Path(temporary)
+        sizes = ["--mice", asked.mice, "--neurons", asked.neurons, "--clips", asked.clips, "--repeats", 1]
+        rig("simulate-movies", "--out", folder / "movies", *sizes, "--oracle-clips", 1, "--seed", 50)
+        mice = open_movies(folder / "movies", "sensorium")
+        trial = next(one for one in mice[0].trials if one.tier == "oracle").load()
+        encoder = untrained(mice, asked.settings.split(), asked.device)
+        found = costs(encoder, problem_of(encoder, trial), asked.device, asked.iterations)
+        training = trained(folder, asked, trial) if asked.minutes else None
     told = {"data": "simulated", "device": device_name(asked.device), "neurons": encoder.neurons}
-    tell(asked, {**told, "training": training, "reconstruction": found, **summary(found)})
+    tell(asked, {**told, "reconstruction": found, "training": training})
 
 
 if __name__ == "__main__":

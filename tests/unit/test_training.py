@@ -1,8 +1,11 @@
+import time
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
-from decoders.training import BestEpoch, TrainingConfig, fix_seeds, train
+from decoders.training import BestEpoch, TrainingConfig, fix_seeds, read_ahead, train
 
 CONFIG = TrainingConfig(epochs=4, learning_rate=0.05, threads=1)
 
@@ -101,3 +104,37 @@ def test_a_training_of_few_steps_runs(steps):
         )
         == 1
     )
+
+
+def test_what_is_read_ahead_comes_in_order():
+    def read(k):
+        time.sleep(0.01 * (k % 3))  # the later ones are ready before the earlier ones
+        return 10 * k
+
+    for device in ("cpu", "cuda"):
+        assert list(read_ahead(read, range(40), device)) == [10 * k for k in range(40)]
+
+
+def test_reading_ahead_stops_with_the_training_and_hides_no_error():
+    started = []
+
+    def read(k):
+        started.append(k)
+        if k == 30:
+            raise ValueError("cannot be read")
+        return k
+
+    ahead = read_ahead(read, range(1000), "cuda")
+    assert next(ahead) == 0
+    ahead.close()
+    assert len(started) < 100
+    with pytest.raises(ValueError, match="cannot be read"):
+        list(read_ahead(read, range(1000), "cuda"))
+
+
+def test_a_training_may_be_all_warm_up():
+    config = replace(CONFIG, epochs=1, schedule="warm-up-cosine", warm_up_share=1.0)
+    network = made(config)
+    before = network[0].weight.detach().clone()
+    train(network, losses_of(network), 5, config)
+    assert not torch.equal(network[0].weight, before)
