@@ -89,7 +89,7 @@ def live(trial: Trial, preview: Path, encoder: Path) -> Iterator[tuple[str, Movi
 
     checkpoint = load_checkpoint(preview, KIND)
     reader = PreviewReader(checkpoint, preview)
-    refinement = load_refinement(encoder, checkpoint, preview, reader.neurons, reader.lag_frames, 1)
+    refinement = load_refinement(encoder, checkpoint, preview, 1)
     frames = trial.video.shape[2]
     shown, refined = (np.full((frames, *reader.size_px), np.nan, np.float32) for _ in range(2))
     for k, responses in enumerate(trial.responses.T):

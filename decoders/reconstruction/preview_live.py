@@ -114,8 +114,7 @@ class Preview:
             return None
         from decoders.reconstruction.refinement import load_refinement
 
-        encoder, reader, threads = Path(self._config.refine), self._reader, self._config.threads
-        return load_refinement(encoder, checkpoint, self._path, reader.neurons, reader.lag_frames, threads)
+        return load_refinement(Path(self._config.refine), checkpoint, self._path, self._config.threads)
 
     def _refined_provenance(self) -> dict[str, str]:
         if self._refinement is None:

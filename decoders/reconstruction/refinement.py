@@ -50,17 +50,14 @@ class Refinement:
     encoder
         Of the preview's neurons, as its mouse `mouse`.
     preview
-        Its file's content, which tells how far it errs.
-    lag_frames
-        By which the preview is late.
+        Its file's content, which tells how far it errs, and how late it is.
     """
 
-    def __init__(
-        self, encoder: LightEncoder, mouse: int, preview: Checkpoint, lag_frames: int, threads: int = 1
-    ) -> None:
+    def __init__(self, encoder: LightEncoder, mouse: int, preview: Checkpoint, threads: int = 1) -> None:
         torch.set_num_threads(threads)
         network = encoder.network
         readout = network.readout(mouse)
+        lag_frames: int = preview.settings["lag_frames"]
         self.lag_frames = lag_frames + _SETTLING_FRAMES
         self._encoder, self._mouse, self._core = encoder, mouse, network.core
         self._shown_frames = _FRAMES - lag_frames  # of the window, those that the preview has read by now
@@ -192,9 +189,7 @@ class Refinement:
         of_movie.copy_(_gradient(video)[0] / CONTRAST)
 
 
-def load_refinement(
-    path: Path, preview: Checkpoint, preview_path: Path, neurons: int, lag_frames: int, threads: int
-) -> Refinement:
+def load_refinement(path: Path, preview: Checkpoint, preview_path: Path, threads: int) -> Refinement:
     """Make the refinement of a preview with an encoder's file.
 
     Raises
@@ -206,8 +201,8 @@ def load_refinement(
     encoder = load_encoder(path)
     if not isinstance(encoder, LightEncoder):
         raise CheckpointError(f"{path}: a {encoder.kind!r} encoder; valid to refine a preview is 'light'")
-    mouse = mouse_index(encoder, preview.provenance.get("mouse", ""), neurons, path)
-    return Refinement(encoder, mouse, preview, lag_frames, threads)
+    mouse = mouse_index(encoder, preview.provenance.get("mouse", ""), preview.settings["neurons"], path)
+    return Refinement(encoder, mouse, preview, threads)
 
 
 def _leaf(values: Tensor) -> Tensor:

@@ -40,15 +40,16 @@ def encoder() -> LightEncoder:
     return made_encoder()
 
 
-def made_preview(**arrays: np.ndarray) -> Checkpoint:
+def made_preview(neurons: int = NEURONS, **arrays: np.ndarray) -> Checkpoint:
     """What a preview of the second mouse's neurons tells of its errors: half of what movies vary by."""
     natural = MoviePrior.natural()
     told = arrays or {"error_power": 0.5 * natural.power, "error_lag1": natural.lag1}
-    return Checkpoint(KIND, 36, 64, 30.0, told, {}, {"mouse": "mine"})
+    settings = {"neurons": neurons, "lag_frames": LAG}
+    return Checkpoint(KIND, 36, 64, 30.0, told, settings, {"mouse": "mine"})
 
 
 def made(encoder: LightEncoder) -> Refinement:
-    return Refinement(encoder, 1, made_preview(), LAG)
+    return Refinement(encoder, 1, made_preview())
 
 
 @pytest.fixture(scope="module")
@@ -186,14 +187,14 @@ def test_missed_moments_are_unknown(encoder, clip):
 def test_an_encoder_of_other_neurons_or_another_kind(encoder, tmp_path):
     path = tmp_path / "encoder.npz"
     encoder.checkpoint({}).save(path)
-    preview, told = made_preview(), (LAG, 1)
-    assert load_refinement(path, preview, Path("preview.npz"), NEURONS, *told).lag_frames == LAG + LATER
+    name = Path("preview.npz")
+    assert load_refinement(path, made_preview(), name, 1).lag_frames == LAG + LATER
     with pytest.raises(
         CheckpointError, match=r"does not know mouse 'mine' with 7 neurons; it knows other \(3\)"
     ):
-        load_refinement(path, preview, Path("preview.npz"), 7, *told)
+        load_refinement(path, made_preview(neurons=7), name, 1)
     with pytest.raises(CheckpointError, match="no such encoder"):
-        load_refinement(Path("nowhere.npz"), preview, Path("preview.npz"), 7, *told)
+        load_refinement(Path("nowhere.npz"), made_preview(), name, 1)
     older = made_preview(usual_responses=np.zeros(NEURONS, np.float32))
     with pytest.raises(CheckpointError, match=r"preview.npz: does not tell how far it errs; train it anew"):
-        load_refinement(path, older, Path("preview.npz"), NEURONS, *told)
+        load_refinement(path, older, name, 1)
