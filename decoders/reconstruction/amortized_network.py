@@ -5,7 +5,9 @@ these to principal components of movie frames. It begins as a regression (`start
 will, and is then trained as a whole.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -109,13 +111,13 @@ def start(network: PreviewNetwork, pairs: Pairs, basis: tuple[Floats, Floats], s
     scores are regressed.
     """
     config = network.config
-    roots = np.sqrt(np.maximum(pairs.responses, 0.0))
-    centre, spread = roots.mean(axis=(0, 2)), np.maximum(roots.std(axis=(0, 2)), 1e-6)
-    standard = (roots - centre[:, None]) / spread[:, None]
+    centre, spread = _usual_roots(pairs.responses)
     mean, components = basis
     scores = _shown(pairs.movies, mean, components, config)
-    read = _directions(standard, scores, config)
-    features = _binned(np.einsum("rn,cnt->crt", read, standard, optimize=True), config)
+    standard = partial(_standard, centre=centre[:, None], spread=spread[:, None])
+    read = _directions(map(standard, pairs.responses), scores, config)
+    sums = np.stack([read @ standard(responses) for responses in pairs.responses])
+    features = _binned(sums, config)
     weights = _ridge(
         features.reshape(-1, features.shape[-1]), scores.reshape(-1, config.components), strength
     )
@@ -156,14 +158,33 @@ def _binned(signals: Floats, config: PreviewConfig) -> Floats:
     return np.ascontiguousarray(np.concatenate(bins, axis=1).transpose(0, 2, 1), np.float32)
 
 
-def _directions(standard: Floats, scores: Floats, config: PreviewConfig) -> Floats:
+def _usual_roots(responses: Floats) -> tuple[Floats, Floats]:
+    """Mean and standard deviation of each neuron's roots of responses, (N,) each; clip by clip, as all are GB."""
+    count = responses.shape[0] * responses.shape[2]
+    total, squares = np.zeros((2, responses.shape[1]))
+    for clip in responses:
+        positive = np.maximum(clip, 0.0)
+        total += np.sqrt(positive).sum(axis=1, dtype=np.float64)
+        squares += positive.sum(axis=1, dtype=np.float64)
+    centre = total / count
+    spread = np.sqrt(np.maximum(squares / count - centre**2, 0.0))
+    return centre.astype(np.float32), np.maximum(spread, 1e-6).astype(np.float32)
+
+
+def _standard(responses: Floats, centre: Floats, spread: Floats) -> Floats:
+    roots = np.sqrt(np.maximum(responses, 0.0))
+    standard: Floats = (roots - centre) / spread
+    return standard
+
+
+def _directions(standard: Iterable[Floats], scores: Floats, config: PreviewConfig) -> Floats:
+    """Of the neurons' standard responses, clip by clip (N, T), those that vary most with the scores (C, windows, K)."""
     count = scores.shape[1]
-    covariance = []
-    for k in range(config.bins):
-        middle = k * config.bin_frames + config.bin_frames // 2
-        seen = standard[..., middle : middle + count]
-        covariance.append(np.einsum("cnt,ctk->nk", seen, scores, optimize=True))
-    vectors = svd(np.concatenate(covariance, axis=1), full_matrices=False)[0]
+    covariance = np.zeros((config.neurons, config.bins * scores.shape[2]), np.float32)
+    for seen, shown in zip(standard, scores, strict=True):
+        middles = (k * config.bin_frames + config.bin_frames // 2 for k in range(config.bins))
+        covariance += np.concatenate([seen[:, at : at + count] @ shown for at in middles], axis=1)
+    vectors = svd(covariance, full_matrices=False)[0]
     return np.ascontiguousarray(vectors[:, : config.sums].T, np.float32)
 
 
