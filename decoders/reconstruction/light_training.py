@@ -31,6 +31,8 @@ from decoders.reconstruction.light_start import begin
 from decoders.training import TrainingConfig, fix_seeds
 from rig.errors import DataError
 
+_START_CLIPS = 90  # tell where a neuron looks; more only take longer, and the training sees them all
+
 
 class LightRecipe(BaseModel):
     """Everything that a training of the light encoder can be asked to do otherwise."""
@@ -115,7 +117,9 @@ def _start(network: LightNetwork, mouse: int, clips: MouseClips) -> None:
     readout.signal_std.copy_(signal_std)
     readout.response_std.copy_(torch.from_numpy(clips.response_std))
     std = readout.response_std[:, None].cpu()
-    begin(network, mouse, lambda: ((s.video, s.responses / std) for s in clips.whole(clips.training)))
+    count = len(clips.training)
+    some = [clips.training[k] for k in np.linspace(0, count - 1, min(count, _START_CLIPS)).astype(int)]
+    begin(network, mouse, lambda: ((s.video, s.responses / std) for s in clips.whole(some)))
 
 
 def _losses(
