@@ -116,7 +116,7 @@ class StandardView:
 
 
 def _apart() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """A quarter of a pixel to and fro, from sample to sample, right and down: (1, samples), (samples, 1) and so on.
+    """A quarter of a pixel to and fro, from sample to sample, right and down: (1, samples), (samples, 1).
 
     Each sample takes the camera's nearest pixel. On a brain that is not turned, and half a pixel off, all would be off
     in the same direction; so they are off in both.
