@@ -116,13 +116,13 @@ class StandardView:
 
 
 def _apart() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """A quarter of a pixel to and fro, from sample to sample, right and down: (1, samples), (samples, 1).
+    """A quarter of a pixel either way, from sample to sample, right and down: (1, samples), (samples, 1).
 
     Each sample takes the camera's nearest pixel. On a brain that is not turned, and half a pixel off, all would be off
     in the same direction; so they are off in both.
     """
-    to_and_fro = np.where(np.arange(VIEW_PX * _SAMPLES) % 2, 0.25, -0.25)
-    return to_and_fro[None, :], to_and_fro[:, None]
+    either_way = np.where(np.arange(VIEW_PX * _SAMPLES) % 2, 0.25, -0.25)
+    return either_way[None, :], either_way[:, None]
 
 
 def _shares(inside: NDArray[np.generic]) -> NDArray[np.float32]:
