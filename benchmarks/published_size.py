@@ -18,12 +18,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import yaml
 
 from benchmarks import arguments, device_name, rig, tell
+from benchmarks.reconstruction_recipes import correlation
 from decoders.behavior.settings import checked
+from decoders.commands.options import settings
 from decoders.datasets.movie_trials import Trial
 from decoders.datasets.movies import MovieMouse, open_movies
 from decoders.reconstruction import load_encoder
@@ -33,17 +33,15 @@ from decoders.reconstruction.fast_inversion import invert_fast
 from decoders.reconstruction.problem import InversionOptions, InversionProblem
 from decoders.reconstruction.published_inversion import PublishedRecipe, invert_published
 from decoders.reconstruction.published_training import PublishedRecipe as Training
-from decoders.reconstruction.similarity import SMOOTHING, compare, smooth
 
 _MODELS = 7  # of the published ensemble
 _ITERATIONS = PublishedRecipe().iterations
 _OPTIONS = InversionOptions(progress=False)
 
 
-def untrained(mice: list[MovieMouse], settings: list[str], device: str) -> DwiseNeuroEncoder:
-    """An encoder of these mice with random weights."""
-    numbers = dict(one.split("=", 1) for one in settings)
-    recipe = checked(Training, {name: yaml.safe_load(value) for name, value in numbers.items()})
+def untrained(mice: list[MovieMouse], given: list[str], device: str) -> DwiseNeuroEncoder:
+    """An encoder of these mice with random weights; `given` are settings KEY=VALUE."""
+    recipe = checked(Training, settings(given))
     torch.manual_seed(0)
     network = DwiseNeuro(recipe.network(tuple(mouse.neurons for mouse in mice)))
     initialise(network)
@@ -56,14 +54,14 @@ def problem_of(encoder: DwiseNeuroEncoder, trial: Trial) -> InversionProblem:
     return InversionProblem.of([encoder], trial.responses, trial.behavior, trial.pupil_center, mouse=0)
 
 
-def timed(device: str, name: str, reconstruct: Callable[[], Any]) -> dict[str, float]:
-    """Seconds, and on a GPU the peak memory in GB."""
+def timed(device: str, name: str, reconstruct: Callable[[], Any], share: float = 1.0) -> dict[str, float]:
+    """Seconds a clip, of which `share` is reconstructed, and on a GPU the peak memory in GB."""
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
     began_s = time.perf_counter()
     reconstruct()
-    found = {"s": round(time.perf_counter() - began_s, 3)}
+    found = {"s_per_clip": round((time.perf_counter() - began_s) / share, 2)}
     if device == "cuda":
         found["peak_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
     print(f"{name}: {found}", file=sys.stderr)
@@ -85,11 +83,10 @@ def costs(encoder: DwiseNeuroEncoder, problem: InversionProblem, device: str, co
         found[name] = timed(
             device, name, lambda models=models: invert_fast([encoder] * models, problem, _OPTIONS)
         )
-        found[name]["s_per_clip"] = found[name]["s"]
     for name, batched in (("published", False), ("published_batched", True)):
         published(1, batched)
-        found[name] = timed(device, name, lambda batched=batched: published(count, batched))
-        found[name]["s_per_clip"] = round(found[name]["s"] / count * (_ITERATIONS - 1), 1)
+        share = count / (_ITERATIONS - 1)
+        found[name] = timed(device, name, lambda batched=batched: published(count, batched), share)
     one, seven = (found[f"fast_{models}"]["s_per_clip"] for models in (1, _MODELS))
     per_model = found["published"]["s_per_clip"]
     found["times_less"] = {"one": round(per_model / one, 1), "seven": round(_MODELS * per_model / seven, 1)}
@@ -99,17 +96,16 @@ def costs(encoder: DwiseNeuroEncoder, problem: InversionProblem, device: str, co
 def trained(folder: Path, asked: Any, trial: Trial) -> dict[str, Any]:
     """Train for some minutes, and reconstruct the clip; what the training reports, and the correlation."""
     path = folder / "encoder.pth"
-    settings = [part for one in asked.settings.split() for part in ("--set", one)]
+    numbers = [part for one in asked.settings.split() for part in ("--set", one)]
     training = ["--preset", "published", "--layout", "sensorium", "--device", asked.device]
     told = rig(
         "train", "encoder", "--data", folder / "movies", "--out", path, *training,
-        "--minutes", asked.minutes, *settings,
+        "--minutes", asked.minutes, *numbers,
     )  # fmt: skip
     print(f"training: {told}", file=sys.stderr)
     encoder = load_encoder(path).to(asked.device)
     movie = invert_fast([encoder], problem_of(encoder, trial), _OPTIONS)
-    shown = np.moveaxis(trial.video, -1, 0)
-    return {**told, "reconstruction": round(compare(shown, smooth(movie, SMOOTHING)).correlation, 4)}
+    return {**told, "reconstruction": round(correlation(trial, movie), 4)}
 
 
 def main() -> None:
