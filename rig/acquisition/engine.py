@@ -44,7 +44,15 @@ from rig.description import SessionDescription
 from rig.drivers.build import SIMULATED, Devices, check_frame_size, uses_simulated_ports
 from rig.drivers.protocols import DriverContext
 from rig.errors import BusError, CortexrigError, DeviceError, RecordingError
-from rig.messages import Event, FrameStream, Message, Prediction, PredictionStream, SampleStream
+from rig.messages import (
+    LOOP_STOPPED,
+    Event,
+    FrameStream,
+    Message,
+    Prediction,
+    PredictionStream,
+    SampleStream,
+)
 from rig.recording.recorder import Recorder
 
 _LOG = logging.getLogger(__name__)
@@ -355,7 +363,9 @@ class Engine:
             self.on_prediction(prediction)
         self.supervisor().answered(prediction.stream)
         for policy in self.config.closed_loop:
-            if policy.decoder == prediction.stream:
+            if policy.decoder != prediction.stream:
+                continue
+            if self.source.acts_on(policy.output, prediction):
                 self._open.actuators[policy.output].take(prediction)
         self.statistics.count_prediction(prediction, received_ns)
 
@@ -410,7 +420,7 @@ class Engine:
         self.state = RunState.STOPPING
         parts = self._open
         for name, actuator in parts.actuators.items():
-            self._guard(name, partial(actuator.stop, "run stops"))
+            self._guard(name, partial(self._stop_loop, name, actuator))
         for worker in parts.workers.values():
             worker.stop()
         for worker in parts.workers.values():
@@ -437,6 +447,12 @@ class Engine:
         except Exception as error:  # a stop that stops half-way leaves outputs on and files open
             _LOG.error("%s: while stopping: %s", what, error)
             self._fail(f"{what}: while stopping: {error}")
+
+    def _stop_loop(self, output: str, actuator: Actuator) -> None:
+        """Make an output safe, and note where its loop ended: decoders still answer, and a replay must end there."""
+        seen_ns = actuator.stop("run stops")
+        if self._started_ns:
+            self._tell(output, LOOP_STOPPED, json.dumps({"seen_ns": seen_ns}))
 
     def _drain_decoders(self) -> None:
         """Let decoders answer what they still hold, then leave them."""

@@ -9,6 +9,7 @@ from rig.acquisition.states import FinishReason
 from rig.acquisition.workers import Sink
 from rig.drivers.build import Devices, build_devices
 from rig.drivers.protocols import DriverContext
+from rig.messages import Prediction
 from rig.sync.clock import SessionClock
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ class Source(Protocol):
 
     def pace(self, engine: "Engine") -> Callable[[], None] | None:
         """Return what source threads call before each read, if anything."""
+        ...
+
+    def acts_on(self, output: str, prediction: Prediction) -> bool:
+        """Whether the closed loop of an output may act on this."""
         ...
 
 
@@ -98,3 +103,7 @@ class LiveSource:
     def pace(self, engine: "Engine") -> Callable[[], None] | None:
         """Nothing: the world does not wait."""
         return None
+
+    def acts_on(self, output: str, prediction: Prediction) -> bool:
+        """On everything, until the loop is stopped."""
+        return True

@@ -68,6 +68,7 @@ class Actuator:
         self._safe = True
         self._on = False
         self._commands = 0
+        self._seen_ns = -1
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="actuator")
 
@@ -82,6 +83,7 @@ class Actuator:
             old = self._max_age_ns is not None and now_ns - prediction.frame_arrival_ns > self._max_age_ns
             if old or self._stopping:  # decoders still answer while the run stops, after the last command
                 return
+            self._seen_ns = prediction.frame_session_ns
             if prediction.status != PredictionStatus.OK:
                 self._heed_unknown(prediction, now_ns)
                 return
@@ -100,8 +102,11 @@ class Actuator:
         with self._lock:
             return ActuatorStatus(self._on, self._commands, self._safe)
 
-    def stop(self, reason: str) -> None:
-        """Switch off, wait for the device's answer, and end the thread. Safe twice."""
+    def stop(self, reason: str) -> int:
+        """Switch off, wait for the device's answer, and end the thread. Safe twice.
+
+        Returns the session time, ns, of the last decision that the policy saw; -1 when it saw none.
+        """
         with self._lock:
             if not self._stopping:
                 self._go_safe(reason)
@@ -109,6 +114,7 @@ class Actuator:
                 self._lock.notify()
         if self._thread.ident is not None:
             self._thread.join()
+        return self._seen_ns
 
     def _order(self, command: Command) -> None:
         if self._max_age_ns is not None:

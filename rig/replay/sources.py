@@ -5,6 +5,7 @@ them and give the same session times. A decoder is fed exactly the frames that i
 is replaced where it was restarted then, so its answers must be the same to the bit.
 """
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -21,6 +22,7 @@ from rig.drivers.build import Devices
 from rig.drivers.protocols import DriverContext
 from rig.errors import CortexrigError, SessionFileError
 from rig.messages import (
+    LOOP_STOPPED,
     NO_FRAME,
     NOT_ALIGNED,
     EndOfStream,
@@ -64,6 +66,7 @@ class ReplaySource:
     def __init__(self, path: Path, speed: float | None) -> None:
         self._reader = SessionReader(path)
         self._speed = speed
+        self._seen_ns = _seen_ns(self._reader)
         self.origin = str(path)
         self.real_time = speed == 1.0
 
@@ -107,6 +110,10 @@ class ReplaySource:
 
         return wait
 
+    def acts_on(self, output: str, prediction: Prediction) -> bool:
+        """Only on what the recorded loop saw: it was stopped before the decoders had said their last."""
+        return output not in self._seen_ns or prediction.frame_session_ns <= self._seen_ns[output]
+
     def compare(
         self, replayed: dict[str, Decisions], predictions: tuple[PredictionStream, ...]
     ) -> dict[str, Comparison]:
@@ -144,6 +151,12 @@ class ReplaySource:
 
     def _source(self, stream: FrameStream | SampleStream, clock: SessionClock | None) -> Any:
         return RecordedSource(stream, self._reader, clock)
+
+
+def _seen_ns(reader: SessionReader) -> dict[str, int]:
+    """Up to when each output's closed loop saw decisions; older sessions do not say."""
+    stopped = [event for event in reader.events() if event.kind == LOOP_STOPPED]
+    return {event.stream: int(json.loads(event.text)["seen_ns"]) for event in stopped}
 
 
 class RecordedSource:

@@ -1,12 +1,15 @@
 """A camera that stalls or loses frames: the decoder says that it does not know, and nothing acts on it."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
-from rig.messages import PredictionStatus
+from rig.messages import LOOP_STOPPED, PredictionStatus
 from rig.recording.reader import SessionReader
 from tests.pipeline.rig_command import rig_json, simulated_mouse
 
@@ -85,7 +88,39 @@ def test_a_replay_decides_and_switches_the_same(stalled: tuple[Path, dict[str, A
         for column in ("index", "source_index", "status", "frame_session_ns"):
             assert np.array_equal(getattr(a, column), getattr(b, column)), column
         switched = [[(o.on, o.reason) for o in reader.outputs("laser")] for reader in (first, second)]
+        stopped = [_loop_stopped(reader) for reader in (first, second)]
     assert switched[0] == switched[1]
+    assert stopped[0] == stopped[1]
+    assert stopped[0] > (STALL_AFTER_S + STALL_S) * 1e9
+
+
+def test_a_replay_switches_nothing_after_the_live_loop_was_stopped(
+    stalled: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """As when a run ends just before the decoder's last answers: here, before the stall."""
+    session, again = tmp_path / "session.nwb", tmp_path / "again.nwb"
+    shutil.copy(stalled[0], session)
+    with SessionReader(session) as reader:
+        seen_ns = int(reader.predictions("behavior").frame_session_ns[60])
+    with h5py.File(session, "r+") as file:
+        events = file["processing/session_log/events"]
+        row = events["kind"][:].astype("U").tolist().index(LOOP_STOPPED)
+        events["text"][row] = json.dumps({"seen_ns": seen_ns})
+    compared = rig_json("replay", session, "--speed", "max", "--output", again)["compared"]["behavior"]
+    assert compared["live"] == compared["identical"]
+    with SessionReader(again) as reader:
+        assert [(o.on, o.reason) for o in reader.outputs("laser")] == [
+            (True, "above threshold"),
+            (False, "run stops"),
+        ]
+        assert _loop_stopped(reader) == seen_ns
+
+
+def _loop_stopped(reader: SessionReader) -> int:
+    """Up to when the closed loop saw decisions."""
+    (event,) = (event for event in reader.events() if event.kind == LOOP_STOPPED)
+    assert event.stream == "laser"
+    return int(json.loads(event.text)["seen_ns"])
 
 
 @pytest.mark.slow
