@@ -5,11 +5,12 @@ whole session; ours does neither. Both are trained on the same four mice (seeds 
 takes the best epoch by a fifth, 204) and answer the five that `docs/decoders.md` reports on (seeds 100 to 104), 7,200
 frames of 128 x 128 pixels each. Scored are the frames that both answer.
 
-On a CPU the published training is cut short: `--frames-per-epoch` frames are drawn in each of its three epochs and both
-of its stages, in batches of 32. With `--frames-per-epoch 0`, which wants `--device cuda`, it is the published one: all
-frames, each window's images for themselves, batches of 512 images and of 32 windows. Both start from random weights
-(published: ImageNet's); `--epochs` gives them more than three. `--folder` keeps recordings and what was trained, and
-uses those that are there.
+By default the published training is cut short: `--frames-per-epoch` frames are drawn in each of its three epochs and
+both of its stages, in batches of 32. With `--frames-per-epoch 0` it has all of them (two hours of a core), each image
+once through the CNN for all windows that it is in. With `--windows separate`, which wants `--device cuda`, it is the
+published one: each window's images for themselves, batches of 512 images and of 32 windows. Both start from random
+weights (published: ImageNet's); `--epochs` gives them more than three. `--folder` keeps recordings and what was
+trained, and uses those that are there.
 """
 
 import tempfile
@@ -65,12 +66,13 @@ def scored(recording: BehaviorRecording, answers: dict[str, Any]) -> dict[str, d
     return found
 
 
-def published_settings(frames_per_epoch: int, epochs: int) -> dict[str, Any]:
+def published_settings(frames_per_epoch: int, epochs: int, windows: str) -> dict[str, Any]:
     """Settings of the published training, cut short unless all frames (0) are asked for."""
-    if not frames_per_epoch:
-        return {"windows": "separate", "epochs": epochs}
-    drawn = {"frames_per_epoch": frames_per_epoch, "validation_frames": frames_per_epoch // 4}
-    return {**drawn, "batch": 32, "epochs": epochs}
+    settings: dict[str, Any] = {"windows": windows, "epochs": epochs}
+    if frames_per_epoch:
+        drawn = {"frames_per_epoch": frames_per_epoch, "validation_frames": frames_per_epoch // 4}
+        settings |= {**drawn, "batch": 32}
+    return settings
 
 
 def compared(
@@ -103,12 +105,18 @@ def compared(
 def main() -> None:
     """Compare both models."""
     asked = arguments(
-        __doc__, frames_per_epoch=4800, epochs=3, device="cpu", models=" ".join(_MODELS), folder=""
+        __doc__,
+        frames_per_epoch=4800,
+        epochs=3,
+        windows="shared",
+        device="cpu",
+        models=" ".join(_MODELS),
+        folder="",
     )
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(asked.folder or temporary)
-        published = published_settings(asked.frames_per_epoch, asked.epochs)
+        published = published_settings(asked.frames_per_epoch, asked.epochs, asked.windows)
         report = compared(folder, asked.models.split(), published, asked.device)
     told = {"data": "simulated", "seeds": 1, "device": device_name(asked.device), "published": published}
     tell(asked, {**told, **report})

@@ -39,6 +39,13 @@ PreviewPath = Annotated[
         "--preview", help="Begin at what this preview of the same neurons reads (`rig train preview`)."
     ),
 ]
+Motion = Annotated[
+    bool,
+    typer.Option(
+        "--motion/--no-motion",
+        help="Average along the camera's motion over the scene (fast recipe); not for noise or gratings.",
+    ),
+]
 Iterations = Annotated[int | None, typer.Option(min=1, help="As many as the recipe has without it.")]
 MaskPath = Annotated[
     Path | None, typer.Option("--mask", help="Transparency mask (.npy), or folder with MOUSE.npy each.")
@@ -61,6 +68,7 @@ class Opened:
     mice: "tuple[ScoredMouse, ...]"
     recipe: str
     preview: Path | None
+    motion: bool
     labels: str | None
 
     def described(self, data: Path, iterations: int | None) -> dict[str, Any]:
@@ -69,6 +77,7 @@ class Opened:
             "encoders": [_digest(path) for path in self.paths],
             "recipe": self.recipe,
             "preview": None if self.preview is None else _digest(self.preview),
+            "motion": self.motion and self.recipe == "fast",
             "iterations": iterations,
             "data": str(data.resolve()),
             "mice": {one.mouse.name: one.mouse.neurons for one in self.mice},
@@ -86,6 +95,7 @@ class Opened:
             "recipe": self.recipe,
             "models": [str(path) for path in self.paths],
             "preview": None if self.preview is None else str(self.preview),
+            "motion": self.motion and self.recipe == "fast",
             "provenance": provenance("rig " + shlex.join(sys.argv[1:]), origins),
         }
 
@@ -93,7 +103,7 @@ class Opened:
         """What reconstructs these mice's movies, and keeps them in a folder."""
         from decoders.reconstruction.reconstructor import Reconstructor
 
-        return Reconstructor(self.encoders, self.recipe, iterations, folder, self.preview)
+        return Reconstructor(self.encoders, self.recipe, iterations, folder, self.preview, self.motion)
 
 
 def encoder_paths(given: Sequence[Path] | None, more: Sequence[Path] | None) -> tuple[Path, ...]:
@@ -121,6 +131,7 @@ def opened(
     labels: Path | None,
     recipe: str,
     preview: Path | None,
+    motion: bool,
     mask: Path | None,
     device: str,
     threads: int,
@@ -150,7 +161,8 @@ def opened(
     scored = tuple(scored_mice(mice, encoders, paths, mask))
     if preview is not None:
         _check_preview(preview, scored)
-    return Opened(paths, encoders, scored, recipe, preview, None if labels is None else _digest(labels))
+    digest = None if labels is None else _digest(labels)
+    return Opened(paths, encoders, scored, recipe, preview, motion, digest)
 
 
 @contextmanager

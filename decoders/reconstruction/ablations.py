@@ -18,6 +18,7 @@ ABLATIONS = (
     "gradient-ensembling",
     "noise-free",
     "behavior",
+    "motion",
 )
 POPULATION_SHARES = (0.5, 0.25, 0.125)
 MAIN = "all"
@@ -39,6 +40,8 @@ class Variant:
         As recorded, or the mean of the training tier at every frame.
     mask
         As given, none, or only pixels of 1 and more.
+    motion
+        Average along the camera's motion.
     gradients
         Average the models' gradients in one reconstruction, rather than their movies.
     """
@@ -49,6 +52,7 @@ class Variant:
     responses: Literal["recorded", "predicted"] = "recorded"
     behavior: Literal["recorded", "mean"] = "recorded"
     mask: Literal["given", "none", "strict"] = "given"
+    motion: bool = True
     gradients: bool = False
 
     @property
@@ -103,6 +107,8 @@ def _obstacle(name: str, models: int, *, masked: bool, recipe: str, begun: bool)
         return "is of a preview that knows all neurons; leave out --preview"
     if name == "gradient-ensembling" and recipe != "published":
         return f"is of the published recipe, not of {recipe!r}; give --recipe published"
+    if name == "motion" and recipe != "fast":
+        return f"is of the fast recipe, not of {recipe!r}; give --recipe fast"
     return None
 
 
@@ -118,4 +124,5 @@ def _of(name: str, models: int) -> list[Variant]:
         "gradient-ensembling": [Variant("gradient ensembling", gradients=True)],
         "noise-free": [Variant("noise-free responses", responses="predicted")],
         "behavior": [Variant("without behaviour", behavior="mean")],
+        "motion": [Variant("not along the motion", motion=False)],
     }[name]

@@ -220,6 +220,7 @@ class Evaluation:
             preview=self.make.preview,
             iterations=self.make.iterations,
             progress=False,
+            motion=False,
         )
         scored = slice(None) if of.scored is None else of.scored
         return pearson(movie[SCORED_FROM:, scored], smooth(found, self.smoothing)[SCORED_FROM:, scored])

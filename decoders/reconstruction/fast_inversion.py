@@ -4,7 +4,8 @@ A movie is written in coefficients that are independent and of unit variance for
 (`decoders.reconstruction.movie_prior`), and the responses' noise in deviations that are independent, too
 (`decoders.reconstruction.response_noise`). Both make the problem round, so that a few tens of steps of Adam
 (Kingma & Ba 2015, arXiv 1412.6980) over the whole clip find it, where gradient descent on pixels needs a thousand.
-It begins at the mean frame or, better, at what a preview has read.
+It begins at the mean frame or, better, at what a preview has read, and is averaged along the camera's motion at the
+end (`decoders.reconstruction.camera_motion`).
 """
 
 import math
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from decoders.reconstruction.camera_motion import average_along_motion
 from decoders.reconstruction.dwiseneuro_encoder import DwiseNeuroEncoder
 from decoders.reconstruction.encoder import HEIGHT_PX, WIDTH_PX, Encoder, as_batch
 from decoders.reconstruction.inversion_state import InversionState
@@ -37,7 +39,8 @@ class FastRecipe:
     `step` is in standard deviations of the prior, and falls as half a cosine. `trust` multiplies the likelihood,
     `trust_again` where the prior is of a reading: it was made from the same responses, whose noise would count twice.
     `common` is the share of the responses' noise that all neurons have in common. A clip of more than `stretch`
-    frames is worked out in stretches that overlap by `overlap` frames, so that memory does not grow with it.
+    frames is worked out in stretches that overlap by `overlap` frames, so that memory does not grow with it. Along the
+    camera's motion the movie is averaged over windows of `motion` frames (standard deviations), one after the other.
     """
 
     iterations: int = 30
@@ -49,6 +52,7 @@ class FastRecipe:
     common: float = 0.03
     stretch: int = 300
     overlap: int = 60
+    motion: tuple[float, ...] = (8.0, 12.0, 16.0)
 
     def rate(self, iteration: int) -> float:
         """Step size of an iteration, with Adam's correction of the first moment."""
@@ -73,6 +77,8 @@ def invert_fast(
     recipe = replace(recipe, iterations=options.iterations or recipe.iterations)
     if problem.prior is not None:
         recipe = replace(recipe, trust=recipe.trust_again)
+    if not options.motion:
+        recipe = replace(recipe, motion=())
     parts = stretches(problem.frames, recipe.stretch, recipe.overlap, max(e.shortest for e in encoders))
     movie = np.zeros((problem.frames, HEIGHT_PX, WIDTH_PX), np.float32)
     states: list[InversionState | None] = []
@@ -163,7 +169,8 @@ class _Model:
             if state:
                 state.keep(z, moments, probe, iteration + 1, self.recipe.iterations)
             advance(loss, 1)
-        return self.space.movie(z).clamp(0, 255).cpu().numpy()
+        movie = average_along_motion(self.space.movie(z), self.recipe.motion, self.space.shown)
+        return movie.clamp(0, 255).cpu().numpy()
 
     def _step(self, z: Tensor, moments: Tensor, gradient: Tensor, iteration: int) -> None:
         """One step of Adam, in place."""

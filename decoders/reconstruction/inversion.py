@@ -34,8 +34,9 @@ def invert(
     folder: Path | str | None = None,
     windows_at_once: int | None = None,
     progress: bool = True,
+    motion: bool = True,
 ) -> NDArray[np.float32]:
-    """Reconstruct the movie that a mouse saw, (T, 36, 64) in grey levels 0 to 255; no smoothing is applied.
+    """Reconstruct the movie that a mouse saw, (T, 36, 64) in grey levels 0 to 255; no blur is applied.
 
     Parameters
     ----------
@@ -61,6 +62,9 @@ def invert(
         Windows of the clip in memory together; None: as many as the recipe has.
     progress
         Show a bar on standard error.
+    motion
+        The fast recipe averages the movie along the camera's motion over the scene; not for stimuli that are no scene
+        (noise, gratings).
 
     Raises
     ------
@@ -76,7 +80,11 @@ def invert(
     models = _listed(encoders)
     problem = InversionProblem.of(models, responses, behavior, pupil_center, mouse=mouse, mask=mask)
     options = InversionOptions(
-        iterations, Path(folder) if folder else None, windows_at_once=windows_at_once, progress=progress
+        iterations,
+        Path(folder) if folder else None,
+        windows_at_once=windows_at_once,
+        progress=progress,
+        motion=motion,
     )
     if preview is not None:
         problem = replace(problem, prior=MoviePrior.read(preview, problem.responses))

@@ -20,7 +20,7 @@ class InversionOptions:
 
     `iterations` None: the recipe's own number. `folder` keeps the state of an unfinished reconstruction, from which
     the same call goes on; `save_every` iterations apart. `windows_at_once` bounds the memory; None: the recipe's own.
-    `progress` shows a bar on standard error.
+    `progress` shows a bar on standard error. `motion`: average along the camera's motion, where the recipe does.
     """
 
     iterations: int | None = None
@@ -28,6 +28,7 @@ class InversionOptions:
     save_every: int = 50
     windows_at_once: int | None = None
     progress: bool = True
+    motion: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,8 @@ class Reconstruction:
 class Reconstructor:
     """Encoders and a recipe, and the folder in which finished movies are kept.
 
-    `iterations` None: as many as the recipe has. `preview` is the file of a preview that the recipe begins at.
+    `iterations` None: as many as the recipe has. `preview` is the file of a preview that the recipe begins at;
+    `motion`: average along the camera's motion, see `invert`.
     """
 
     encoders: tuple[Encoder, ...]
@@ -46,6 +47,7 @@ class Reconstructor:
     iterations: int | None
     folder: Path
     preview: Path | None = None
+    motion: bool = True
 
     def __post_init__(self) -> None:
         """Refuse a recipe that is unknown, or cannot begin at the preview, before any work."""
@@ -122,7 +124,8 @@ class Reconstructor:
     ) -> NDArray[np.float32]:
         given = self._given(clip, trial, variant, tier)
         encoders = [self.encoders[k] for k in models]
-        ours = partial(invert, recipe=self.recipe, preview=self.preview)
+        motion = self.motion and variant.motion
+        ours = partial(invert, recipe=self.recipe, preview=self.preview, motion=motion)
         recipe = _by_gradients if variant.gradients else ours
         try:
             return recipe(

@@ -239,7 +239,7 @@ def test_a_movie_worked_out_in_stretches_is_nearly_the_whole(filters, movies):
     trial = trial_of(filters, movies[1])
     problem = problem_of(filters, trial)
     whole, parts = (
-        invert_fast([filters], problem, QUIET, FastRecipe(iterations=20, stretch=stretch, overlap=20))
+        invert_fast([filters], problem, QUIET, FastRecipe(iterations=20, stretch=stretch, overlap=20, motion=()))
         for stretch in (300, 45)
     )
     assert np.corrcoef(whole.ravel(), parts.ravel())[0, 1] > 0.85  # a short stretch knows its noise less well
@@ -318,7 +318,7 @@ def read(movie, error=10.0):
 def test_what_a_preview_read_is_kept_where_responses_say_nothing_else(filters, movies):
     trial = trial_of(filters, movies[0])
     begun = replace(problem_of(filters, trial), prior=read(movies[1]))
-    recipe = FastRecipe(iterations=5, stretch=30, overlap=10)
+    recipe = FastRecipe(iterations=5, stretch=30, overlap=10, motion=())
     deaf = invert_fast([filters], begun, QUIET, replace(recipe, trust_again=0))
     np.testing.assert_allclose(deaf, movies[1], atol=1e-3)  # also where stretches meet
     heard = invert_fast([filters], begun, QUIET, recipe)
