@@ -25,6 +25,7 @@ ABLATIONS = [
     "strict mask",
     "noise-free responses",
     "without behaviour",
+    "not along the motion",
 ]
 
 
@@ -355,6 +356,11 @@ def test_options_that_cannot_be_are_named(small_mice, tmp_path):
             ("--preview", tmp_path / "preview.npz", "--ablation", "population"),
             ConfigError,
             "--ablation population: is of a preview that knows all neurons; leave out --preview",
+        ),
+        (
+            ("--recipe", "published", "--ablation", "motion"),
+            ConfigError,
+            "--ablation motion: is of the fast recipe, not of 'published'; give --recipe fast",
         ),
         (("--stimuli", "bars"), ConfigError, "--stimuli bars: unknown; valid: noise, gratings"),
         (

@@ -194,6 +194,18 @@ def test_a_session_of_ours(small_session, tmp_path):
         assert str(file["metadata_rate_hz"]) == "30.0"
 
 
+def test_movies_along_the_motion_and_not_are_kept_apart(small_mice, tmp_path):
+    asked = (*small_mice.options, *QUICK, "--out", tmp_path / "out")
+    still = command(*asked, "--no-motion")
+    assert not still["motion"]
+    with pytest.raises(DataError, match="motion"):
+        command(*asked)
+    moving = command(*asked[:-1], tmp_path / "other")
+    assert moving["motion"]
+    for name, told in moving["clips"].items():
+        assert told["correlation"] != still["clips"][name]["correlation"]
+
+
 def test_what_was_finished_stays_when_a_later_trial_cannot_be_read(small_mice, tmp_path):
     data = shutil.copytree(small_mice.data / "simulated-3", tmp_path / "simulated-3")
     bad = open_movies(data, "sensorium")[0].of_tier("oracle")[1]

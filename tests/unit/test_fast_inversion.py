@@ -239,7 +239,9 @@ def test_a_movie_worked_out_in_stretches_is_nearly_the_whole(filters, movies):
     trial = trial_of(filters, movies[1])
     problem = problem_of(filters, trial)
     whole, parts = (
-        invert_fast([filters], problem, QUIET, FastRecipe(iterations=20, stretch=stretch, overlap=20, motion=()))
+        invert_fast(
+            [filters], problem, QUIET, FastRecipe(iterations=20, stretch=stretch, overlap=20, motion=())
+        )
         for stretch in (300, 45)
     )
     assert np.corrcoef(whole.ravel(), parts.ravel())[0, 1] > 0.85  # a short stretch knows its noise less well
