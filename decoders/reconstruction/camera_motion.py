@@ -22,11 +22,10 @@ _ZOOM_PX = 15.0  # a zoom is counted in px at this distance from the middle, to 
 _STEADINESS = 100.0  # weight of jerks against displacements
 _ROUNDS = 4  # of weighing displacements by how well they fit the others
 _OUTLIER = 2.0  # standard deviations at which a difference counts half
-_OFFSETS = (1, 2, 4, 6, *range(9, 43, 3))  # frames averaged over: near ones all, of the rest some
-_REACH = 2.5  # standard deviations of the window
+_SPACING = 0.25  # of a window's standard deviation, between the frames that are averaged; those between tell the same
+_SHARES = tuple(_SPACING * k for k in range(1, 11))  # where they lie, in standard deviations
 _ALIKE = 0.7  # difference, in standard deviations of the movie, at which a place counts exp(-1/2)
 _ALIKE_PX = 3.0  # places are compared over so many px
-_INSIDE = 0.99  # share of a place that was looked for
 _SMALLEST = 1e-6  # grey levels; keeps a movie of one grey from dividing by zero
 
 
@@ -78,22 +77,22 @@ def _followed(movie: Tensor, path: Tensor, shown: Tensor) -> Tensor:
 def _laid_over(here: Tensor, there: Tensor, moved: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
     """Motion (B, 3) after which frames `there` (B, H, W) lie over those `here`, and the share of variance left."""
     rows, columns = _from_middle(here)
+    looked_for = shown.flatten() > 0
+    target = here.flatten(1)[:, looked_for]
     for _ in range(_STEPS):
         laid, seen = _moved(there, moved, shown)
         by_row, by_column = torch.gradient(laid, dim=(1, 2))
         by_zoom = (by_row * rows + by_column * columns) / _ZOOM_PX
-        slopes = torch.stack([by_row, by_column, by_zoom], 1).flatten(2)
-        left = ((here - laid) * shown).flatten(1)
-        weighted = slopes * (seen.flatten(1) * _inliers(left))[:, None]
+        slopes = torch.stack([by_row, by_column, by_zoom], 1).flatten(2)[..., looked_for]
+        left = target - laid.flatten(1)[:, looked_for]
+        weighted = slopes * (seen.flatten(1)[:, looked_for] * _inliers(left))[:, None]
         curvature = weighted @ slopes.mT
-        curvature += 1e-3 * torch.diag_embed(curvature.diagonal(dim1=1, dim2=2)) + _SMALLEST * torch.eye(
-            3, device=here.device
-        )
-        moved = moved + torch.linalg.solve(curvature, weighted @ left[..., None])[..., 0]
-        moved = moved.clamp(-_largest(here), _largest(here))
+        damping = 1e-3 * curvature.diagonal(dim1=1, dim2=2) + _SMALLEST
+        step = torch.linalg.solve(curvature + torch.diag_embed(damping), weighted @ left[..., None])
+        moved = (moved + step[..., 0]).clamp(-_largest(here), _largest(here))
     laid, seen = _moved(there, moved, shown)
     left = ((here - laid).square() * seen).sum((1, 2)) / seen.sum((1, 2)).clamp(min=1)
-    return moved, left / here.var((1, 2)).clamp(min=1)
+    return moved, left / target.var(1).clamp(min=1)
 
 
 def _steady(spans: Tensor, displacements: Tensor, weights: Tensor) -> Tensor:
@@ -102,24 +101,24 @@ def _steady(spans: Tensor, displacements: Tensor, weights: Tensor) -> Tensor:
     jerk = torch.eye(steps, dtype=spans.dtype, device=spans.device).diff(n=2, dim=0)
     prior = _STEADINESS * jerk.mT @ jerk + 1e-3 * torch.eye(steps, dtype=spans.dtype, device=spans.device)
     weights = weights / weights.mean()
-    velocities = []
-    for displacement in displacements.mT:
-        trusted = weights
-        for _ in range(_ROUNDS):
-            normal = spans.mT @ (trusted[:, None] * spans) + prior
-            velocity = torch.linalg.solve(normal, spans.mT @ (trusted * displacement))
-            trusted = weights * _inliers((spans @ velocity - displacement)[None])[0]
-        velocities.append(velocity)
-    return torch.stack(velocities, 1)
+    trusted = weights
+    for _ in range(_ROUNDS):
+        weighted = spans.mT * trusted
+        velocity: Tensor = torch.linalg.solve(weighted @ spans + prior, weighted @ displacements)
+        left = (spans @ velocity - displacements).norm(dim=1)
+        trusted = weights * _inliers(left[None])[0]
+    return velocity
 
 
 def _averaged(movie: Tensor, path: Tensor, width: float, shown: Tensor) -> Tensor:
     """Mean of a movie's frames along a path, of those near in time and alike in place."""
     total, weight = movie.clone(), torch.ones_like(movie)
     tolerance = 2 * (_ALIKE * float(movie[:, shown > 0].std()) + _SMALLEST) ** 2
-    offsets = [offset for offset in _OFFSETS if offset <= min(_REACH * width, len(movie) - 1)]
-    for offset, stands_for in zip(offsets, _frames_each(offsets), strict=True):
-        near = stands_for * math.exp(-0.5 * (offset / width) ** 2)
+    for share in _SHARES:
+        offset = round(share * width)
+        if not 0 < offset < len(movie):
+            continue
+        near = math.exp(-0.5 * share**2)
         moved = path[offset:] - path[:-offset]
         early, late = slice(0, -offset), slice(offset, None)
         for here, there, motion in ((early, late, moved), (late, early, -moved)):
@@ -131,12 +130,6 @@ def _averaged(movie: Tensor, path: Tensor, width: float, shown: Tensor) -> Tenso
     return torch.where(shown > 0, total / weight, movie)
 
 
-def _frames_each(offsets: Sequence[int]) -> list[float]:
-    """How many frames each offset stands for: half of what lies between its neighbours."""
-    around = [0, *offsets, 2 * offsets[-1] - (offsets[-2] if len(offsets) > 1 else 0)] if offsets else []
-    return [(after - before) / 2 for before, after in zip(around[:-2], around[2:], strict=True)]
-
-
 def _moved(frames: Tensor, motion: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
     """Frames (B, H, W) as from where the camera was before a motion (B, 3), and where that was seen: 1, else 0."""
     rows, columns = _from_middle(frames)
@@ -145,8 +138,11 @@ def _moved(frames: Tensor, motion: Tensor, shown: Tensor) -> tuple[Tensor, Tenso
     across = zoom * columns / columns.max() + motion[:, 1, None, None] / columns.max()
     at = torch.stack([across.expand_as(frames), down.expand_as(frames)], -1)  # -1 to 1, as grid_sample has it
     laid = F.grid_sample(frames[:, None], at, padding_mode="border", align_corners=True)[:, 0]
-    inside = F.grid_sample(shown.expand_as(frames)[:, None], at, align_corners=True)[:, 0]
-    return laid, (inside > _INSIDE) * shown
+    seen = (at.abs().amax(-1) <= 1).float()
+    if not bool(shown.all()):
+        places = shown.expand_as(frames)[:, None]
+        seen = seen * shown * F.grid_sample(places, at, mode="nearest", align_corners=True)[:, 0]
+    return laid, seen
 
 
 def _from_middle(frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,9 +164,13 @@ def _inliers(left: Tensor) -> Tensor:
 
 
 def _blurred(frames: Tensor, sigma_px: float) -> Tensor:
-    """Frames (B, H, W) after a Gaussian blur."""
-    reach = round(3 * sigma_px)
-    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=frames.device) / sigma_px) ** 2)
-    kernel /= kernel.sum()
-    padded = F.pad(frames[:, None], (reach,) * 4, mode="replicate")
-    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))[:, 0]
+    """Frames (B, H, W) after a Gaussian blur of what is within them: products, a tenth of convolutions' cost."""
+    over_rows, over_columns = (_gaussian(size, sigma_px).to(frames) for size in frames.shape[-2:])
+    return over_rows @ frames @ over_columns.mT
+
+
+def _gaussian(size: int, sigma_px: float) -> Tensor:
+    """Weights (size, size) of every place in the blurred value of every place."""
+    at = torch.arange(size)
+    weights = torch.exp(-0.5 * ((at[:, None] - at) / sigma_px) ** 2)
+    return weights / weights.sum(1, keepdim=True)
