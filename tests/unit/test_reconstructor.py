@@ -96,6 +96,7 @@ def test_all_ablations_are_those_that_are_possible():
         "population 12.5 %",
         "noise-free responses",
         "without behaviour",
+        "not along the motion",
     ]
     assert variants([], 1, masked=False, recipe="fast") == [Variant()]
     assert variants(["behavior", "behavior"], 1, masked=False, recipe="fast") == [
