@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from decoders.datasets.behavior import BehaviorRecording, Excerpt
 from decoders.datasets.cache import cached
+from rig import terminal
 from rig.errors import DataError
 
 _CHUNK_FRAMES = 512  # read at once: 33 MB of float32 at 128x128
@@ -136,9 +135,10 @@ def open_images(excerpts: Sequence[Excerpt], cache: Path) -> list[SessionImages]
     if len(kinds) > 1:
         raise DataError(f"recordings differ in size or rate: {sorted(kinds)}; valid is one of each")
     recordings = {id(excerpt.recording): excerpt.recording for excerpt in excerpts}
-    console = Console(stderr=True)
-    opened = {
-        key: SessionImages(recording, session_statistics(recording, cache))
-        for key, recording in track(recordings.items(), "sessions", console=console, transient=True)
-    }
+    opened = {}
+    with terminal.progress(transient=True) as progress:
+        task = progress.add_task("sessions", total=len(recordings))
+        for key, recording in recordings.items():
+            opened[key] = SessionImages(recording, session_statistics(recording, cache))
+            progress.advance(task)
     return [opened[id(excerpt.recording)] for excerpt in excerpts]

@@ -80,8 +80,13 @@ def _open_all(openers: Sequence[Opener], stack: ExitStack) -> list[BehaviorRecor
     """Open one after the other, with progress on standard error: a stack of 18,000 pages takes a second to check."""
     from rig import terminal
 
+    recordings = []
     with terminal.progress(transient=True) as progress:
-        return [opened(stack) for opened in progress.track(openers, description="opening recordings")]
+        task = progress.add_task("opening recordings", total=len(openers))
+        for opened in openers:  # not `Progress.track`: its thread would outlive a recording that is refused
+            recordings.append(opened(stack))
+            progress.advance(task)
+    return recordings
 
 
 def _refuse_same_names(found: Sequence[BehaviorRecording]) -> None:
