@@ -17,8 +17,6 @@ NO_TICKS = -1
 NOT_ALIGNED = -1
 NO_FRAME = -1
 """Index of a decoder's statement that answers no frame: none came."""
-LOOP_STOPPED = "loop_stopped"
-"""Kind of the event, of an output, whose JSON says up to which session time, `seen_ns`, its loop saw decisions."""
 
 
 # --- descriptions: what a stream looks like, known before its first message ---------------------------------

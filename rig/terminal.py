@@ -44,10 +44,13 @@ def live(engine: "Engine") -> Iterator[None]:
 
 
 @contextmanager
-def bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar with the time left, without a terminal a line every ten seconds; yields what advances it."""
+def bar(title: str, total: int, *, transient: bool = False) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar with the time left, without a terminal a line every ten seconds; yields what advances it.
+
+    A `transient` bar is gone when it is full. No thread outlives it, as that of `Progress.track` does after an error.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with progress(*columns) as shown:
+    with progress(*columns, transient=transient) as shown:
         task, may_log = shown.add_task(title, total=total), seldom()
 
         def advance(steps: int) -> None:

@@ -136,9 +136,8 @@ def open_images(excerpts: Sequence[Excerpt], cache: Path) -> list[SessionImages]
         raise DataError(f"recordings differ in size or rate: {sorted(kinds)}; valid is one of each")
     recordings = {id(excerpt.recording): excerpt.recording for excerpt in excerpts}
     opened = {}
-    with terminal.progress(transient=True) as progress:
-        task = progress.add_task("sessions", total=len(recordings))
+    with terminal.bar("sessions", len(recordings), transient=True) as advance:
         for key, recording in recordings.items():
             opened[key] = SessionImages(recording, session_statistics(recording, cache))
-            progress.advance(task)
+            advance(1)
     return [opened[id(excerpt.recording)] for excerpt in excerpts]

@@ -77,7 +77,7 @@ class Opened:
             "encoders": [_digest(path) for path in self.paths],
             "recipe": self.recipe,
             "preview": None if self.preview is None else _digest(self.preview),
-            "motion": self.motion and self.recipe == "fast",
+            "motion": self.motion,
             "iterations": iterations,
             "data": str(data.resolve()),
             "mice": {one.mouse.name: one.mouse.neurons for one in self.mice},
@@ -95,7 +95,7 @@ class Opened:
             "recipe": self.recipe,
             "models": [str(path) for path in self.paths],
             "preview": None if self.preview is None else str(self.preview),
-            "motion": self.motion and self.recipe == "fast",
+            "motion": self.motion,
             "provenance": provenance("rig " + shlex.join(sys.argv[1:]), origins),
         }
 
@@ -162,7 +162,7 @@ def opened(
     if preview is not None:
         _check_preview(preview, scored)
     digest = None if labels is None else _digest(labels)
-    return Opened(paths, encoders, scored, recipe, preview, motion, digest)
+    return Opened(paths, encoders, scored, recipe, preview, motion and recipe == "fast", digest)
 
 
 @contextmanager

@@ -81,11 +81,10 @@ def _open_all(openers: Sequence[Opener], stack: ExitStack) -> list[BehaviorRecor
     from rig import terminal
 
     recordings = []
-    with terminal.progress(transient=True) as progress:
-        task = progress.add_task("opening recordings", total=len(openers))
-        for opened in openers:  # not `Progress.track`: its thread would outlive a recording that is refused
+    with terminal.bar("opening recordings", len(openers), transient=True) as advance:
+        for opened in openers:
             recordings.append(opened(stack))
-            progress.advance(task)
+            advance(1)
     return recordings
 
 

@@ -40,7 +40,8 @@ def average_along_motion(movie: Tensor, widths: Sequence[float], shown: Tensor |
         Standard deviations, in frames, of Gaussian windows: of one average after the other, each of the movie as it
         was given, along the motion in the average before.
     shown
-        (H, W), 1 where the movie was looked for: the rest takes no part, and stays. None: everywhere.
+        (H, W), 1 where the movie was looked for: the rest is neither compared nor averaged, and stays; but the blur
+        before frames are laid over each other reaches across the border. None: everywhere.
 
     Returns
     -------

@@ -33,26 +33,18 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from rig.acquisition.children import SimulatorChild, WindowChild
 from rig.acquisition.run import RunOptions, RunReport, Source
 from rig.acquisition.states import COMMANDS, STATUS, FinishReason, RunState
-from rig.acquisition.statistics import Statistics
+from rig.acquisition.statistics import Statistics, recorder_report
 from rig.acquisition.supervisor import DecoderSupervisor
 from rig.acquisition.workers import BusSink, PredictionWorker, Sink, SourceWorker
 from rig.bus import Bus, Publisher, Subscriber
-from rig.closed_loop.actuator import Actuator, policy_settings
+from rig.closed_loop.actuator import LOOP_STOPPED, Actuator, policy_settings
 from rig.closed_loop.policy import Policy
 from rig.config import PolicyConfig, RigConfig
 from rig.description import SessionDescription
 from rig.drivers.build import SIMULATED, Devices, check_frame_size, uses_simulated_ports
 from rig.drivers.protocols import DriverContext
 from rig.errors import BusError, CortexrigError, DeviceError, RecordingError
-from rig.messages import (
-    LOOP_STOPPED,
-    Event,
-    FrameStream,
-    Message,
-    Prediction,
-    PredictionStream,
-    SampleStream,
-)
+from rig.messages import Event, FrameStream, Message, Prediction, PredictionStream, SampleStream
 from rig.recording.recorder import Recorder
 
 _LOG = logging.getLogger(__name__)
@@ -503,13 +495,4 @@ class Engine:
         recorder, output = self._open.recorder, self.options.output
         if recorder is None or output is None or not output.exists():
             return None
-        status = recorder.status()
-        free_bytes = shutil.disk_usage(output.parent).free
-        bytes_per_s = output.stat().st_size / max((now_ns - self._started_ns) / 1e9, 1.0)
-        return {
-            "queued_messages": status.queued_messages,
-            "queued_mb": round(status.queued_bytes / 1e6, 2),
-            "high_water_mb": round(status.high_water_bytes / 1e6, 2),
-            "disk_free_gb": round(free_bytes / 1e9, 2),
-            "minutes_left": round(free_bytes / max(bytes_per_s, 1.0) / 60, 1),
-        }
+        return recorder_report(recorder.status(), output, (now_ns - self._started_ns) / 1e9)

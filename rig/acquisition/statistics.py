@@ -1,12 +1,15 @@
-"""Counts what passes: received and lost per stream, skipped and latency per decoder."""
+"""Counts what passes: received and lost per stream, skipped and latency per decoder, what waits for the disk."""
 
+import shutil
 import threading
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from rig.messages import Frame, Gap, Message, Prediction, Samples, count_unknown
+from rig.recording.recorder import RecorderStatus
 
 _RATE_NS = 2_000_000_000  # rates are over the last two seconds
 
@@ -113,3 +116,16 @@ class Statistics:
         with self._lock:
             every = [ns for decoder in self.decoders.values() for ns in decoder.latency_ns]
         return DecoderCount(latency_ns=every).latency_ms()
+
+
+def recorder_report(status: RecorderStatus, output: Path, elapsed_s: float) -> dict[str, float]:
+    """How the recorder keeps up, and how long the disk will last at the file's mean rate."""
+    free_bytes = shutil.disk_usage(output.parent).free
+    bytes_per_s = output.stat().st_size / max(elapsed_s, 1.0)
+    return {
+        "queued_messages": status.queued_messages,
+        "queued_mb": round(status.queued_bytes / 1e6, 2),
+        "high_water_mb": round(status.high_water_bytes / 1e6, 2),
+        "disk_free_gb": round(free_bytes / 1e9, 2),
+        "minutes_left": round(free_bytes / max(bytes_per_s, 1.0) / 60, 1),
+    }

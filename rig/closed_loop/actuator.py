@@ -16,6 +16,8 @@ from rig.messages import Output, Prediction, PredictionStatus
 from rig.sync.clock import SessionClock
 
 NO_PREDICTION = -1
+LOOP_STOPPED = "loop_stopped"
+"""Kind of the event, of an output, whose JSON says up to which session time, `seen_ns`, its loop saw decisions."""
 
 
 @dataclass(frozen=True, slots=True)

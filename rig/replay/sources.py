@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from rig.acquisition.workers import Sink
+from rig.closed_loop.actuator import LOOP_STOPPED
 from rig.config import RigConfig
 from rig.drivers.build import Devices
 from rig.drivers.protocols import DriverContext
 from rig.errors import CortexrigError, SessionFileError
 from rig.messages import (
-    LOOP_STOPPED,
     NO_FRAME,
     NOT_ALIGNED,
     EndOfStream,

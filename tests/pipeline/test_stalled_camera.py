@@ -9,7 +9,8 @@ import h5py
 import numpy as np
 import pytest
 
-from rig.messages import LOOP_STOPPED, PredictionStatus
+from rig.closed_loop.actuator import LOOP_STOPPED
+from rig.messages import PredictionStatus
 from rig.recording.reader import SessionReader
 from tests.pipeline.rig_command import rig_json, simulated_mouse
 
