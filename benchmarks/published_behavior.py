@@ -8,9 +8,9 @@ frames of 128 x 128 pixels each. Scored are the frames that both answer.
 By default the published training is cut short: `--frames-per-epoch` frames are drawn in each of its three epochs and
 both of its stages, in batches of 32. With `--frames-per-epoch 0` it has all of them (2.5 hours of a core), each image
 once through the CNN for all windows that it is in. With `--windows separate`, which wants `--device cuda`, it is the
-published one: each window's images for themselves, batches of 512 images and of 32 windows. Both start from random
-weights (published: ImageNet's); `--epochs` gives them more than three. `--folder` keeps recordings and what was
-trained, and uses those that are there.
+published one: each window's images for themselves, batches of 512 images and of 32 windows (five minutes of an H100).
+Both start from random weights (published: ImageNet's); `--epochs` gives them more than three. `--folder` keeps
+recordings and what was trained, and uses those that are there.
 """
 
 import tempfile

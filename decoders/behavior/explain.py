@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decoders.atlas import Atlas, Placement, place, placed_masks
+from decoders.behavior.parts import PARTS, area_of, part_rois
 from decoders.behavior.predictor import Predictor
 from decoders.behavior.resampling import BLOCK_S, Samples, block_weights, blocked_auc, blocked_mean
 from decoders.datasets.behavior import BehaviorRecording
@@ -30,7 +31,7 @@ from decoders.occlusion import (
 )
 from rig.errors import DataError
 
-Group = Literal["grid", "areas", "sides", "circles", "border"]
+Group = Literal["grid", "areas", "parts", "sides", "circles", "border"]
 Masks = dict[Group, dict[str, NDArray[np.bool_]]]
 Measure = Literal["auc", "evidence"]
 _Statistic = Callable[[NDArray[np.float32]], Samples]
@@ -43,8 +44,9 @@ class MaskOptions:
     """Which pixels are taken away.
 
     `size_px` and `stride_px` of the grid; None is the published 32 and 16 px of a frame of 128, scaled to the frame.
-    `areas`: each area of both hemispheres together. `sides`: each area of one hemisphere. `controls`: the frame's
-    border, and circles of one size on every area, since a larger area falls by more for its size alone.
+    `areas`: each area of both hemispheres together, and each part of the cortex. `sides`: each area of one hemisphere.
+    `controls`: the frame's border, and circles of one size on every area, since a larger area falls by more for its
+    size alone.
     """
 
     size_px: int | None = None
@@ -82,7 +84,7 @@ class Measured:
 class Run:
     """One model on one recording: both measures, with bootstrap replicates.
 
-    `mm2` is the size of each area in the frame, both hemispheres together.
+    `mm2` is the size of each area and part in the frame, both hemispheres together.
     """
 
     model: str
@@ -119,7 +121,7 @@ def masks_of(recording: BehaviorRecording, options: MaskOptions, atlas: Atlas) -
 def _anatomical(recording: BehaviorRecording, options: MaskOptions, atlas: Atlas) -> Masks:
     placement = place(recording.landmarks_px, recording.path)
     sides = placed_masks(atlas, placement, recording.size_px, recording.path)
-    masks: Masks = {"areas": both_sides(sides)}
+    masks: Masks = {"areas": both_sides(sides), "parts": parts_of(sides)}
     if options.sides:
         masks["sides"] = sides
     if options.controls:
@@ -138,9 +140,10 @@ def both_sides(sides: Mapping[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.b
     return joined
 
 
-def area_of(side: str) -> str:
-    """Give the area of "L-FL": "FL"."""
-    return side.split("-", 1)[1]
+def parts_of(sides: Mapping[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.bool_]]:
+    """Join areas to the parts of the cortex that were published as one; only parts that lie in the frame."""
+    areas = {part: part_rois(list(sides), part) for part in PARTS}
+    return {part: np.any([sides[name] for name in names], axis=0) for part, names in areas.items() if names}
 
 
 def _circle(mask: NDArray[np.bool_], radius_px: float) -> NDArray[np.bool_]:
@@ -224,4 +227,5 @@ def _sizes_mm2(recording: BehaviorRecording, masks: Masks) -> dict[str, float]:
     if "areas" not in masks:
         return {}
     placement: Placement = place(recording.landmarks_px, recording.path)
-    return {name: float(mask.sum()) * placement.mm_per_px**2 for name, mask in masks["areas"].items()}
+    placed = masks["areas"] | masks["parts"]
+    return {name: float(mask.sum()) * placement.mm_per_px**2 for name, mask in placed.items()}

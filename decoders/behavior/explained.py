@@ -20,6 +20,9 @@ def tables(content: Json) -> Iterator[Table]:
         after = f"without each area, mean of mice, {data} data"
         yield _areas(content["mean"]["areas"], f"AUC drop {after}")
         yield _areas(content["mean"]["evidence"]["areas"], f"evidence drop (log odds) {after}")
+    if "parts" in content.get("mean", {}):
+        title = f"AUC drop without each part of the cortex, mean of mice, {data} data"
+        yield _areas(content["mean"]["parts"], title)
     if "retraining" in content:
         yield _parts(content["retraining"], data)
 

@@ -24,7 +24,8 @@ from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from decoders.atlas import Atlas, place, placed_masks
-from decoders.behavior.explain import MaskOptions, area_of
+from decoders.behavior.explain import MaskOptions
+from decoders.behavior.parts import area_of
 from decoders.datasets.behavior import BehaviorRecording
 from decoders.occlusion import starts
 

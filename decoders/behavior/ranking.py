@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from decoders.behavior.explain import Group, Measure, Run
+from decoders.behavior.parts import LIMBS
 from decoders.behavior.resampling import Interval, Samples, interval_over_mice, mean_samples
 
-LIMBS = (frozenset({"FL", "HL"}), frozenset({"SSp-ul", "SSp-ll"}))
-"""Forelimb and hindlimb S1, as the built-in outline and the Allen CCF call them."""
+_LIMBS = (frozenset({"FL", "HL"}), frozenset({"SSp-ul", "SSp-ll"}), frozenset({LIMBS}))
+"""Forelimb and hindlimb S1, as the built-in outline and the Allen CCF call them, and both as one part."""
 
 _UNMASKED: Mapping[Measure, str] = {"auc": "auc", "evidence": "log_odds"}
 """Name in the report of a measure without a mask."""
@@ -26,7 +27,7 @@ Figures = Mapping[str, Sequence[Samples]]
 
 @dataclass(frozen=True, slots=True)
 class AreaRank:
-    """One area, both hemispheres together.
+    """One area, or one part of the cortex, both hemispheres together.
 
     Attributes
     ----------
@@ -116,7 +117,7 @@ def _above(name: str, ordered: Sequence[str], areas: Figures) -> tuple[str, ...]
 def limbs(ranked: Sequence[AreaRank]) -> Limbs | None:
     """Tell whether the limb areas rank first; None when the atlas has none in the frame."""
     names = {area.name for area in ranked}
-    for pair in LIMBS:
+    for pair in _LIMBS:
         if pair <= names:
             found = [area for area in ranked if area.name in pair]
             rest = names - pair
@@ -147,7 +148,7 @@ def summary(runs: Sequence[Run]) -> dict[str, Any]:
 
 def _measure(runs: Sequence[Run], measure: Measure) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Figures of one measure: of the mean over mice, and of each mouse."""
-    groups: tuple[Group, ...] = ("grid", "areas", "sides", "circles", "border")
+    groups: tuple[Group, ...] = ("grid", "areas", "parts", "sides", "circles", "border")
     samples = {group: by_mouse(runs, measure, group) for group in groups}
     of_mouse = {
         mouse: [run for run in runs if run.mouse == mouse]
@@ -173,9 +174,9 @@ def _measure(runs: Sequence[Run], measure: Measure) -> tuple[dict[str, Any], dic
 
 
 def _counted(mice: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """In how many mice the limb areas come first and lie apart, by whole areas and by circles of one size."""
+    """In how many mice the limb areas come first and lie apart: by areas, by circles of one size, as one part."""
     counts = {}
-    for key in ("limbs_first", "limbs_first_by_circles"):
+    for key in ("limbs_first", "limbs_first_by_circles", "limbs_first_of_parts"):
         found = [mouse[key] for mouse in mice if mouse.get(key)]
         if found:
             told = {what: sum(one[what] for one in found) for what in ("first", "apart")}
@@ -192,6 +193,10 @@ def _section(figures: Mapping[Group, Figures], mm2: Mapping[str, float]) -> dict
         section["areas"] = [_area_json(area) for area in ranked]
         found = limbs(ranked)
         section["limbs_first"] = asdict(found) if found else None
+    if figures["parts"]:
+        ranked = rank_areas(figures["parts"], {}, mm2)
+        section["parts"] = [_area_json(part) for part in ranked]
+        section["limbs_first_of_parts"] = asdict(found) if (found := limbs(ranked)) else None
     if figures["circles"]:
         alike = rank_areas(figures["circles"], {}, dict.fromkeys(figures["circles"], 1.0))
         section["limbs_first_by_circles"] = asdict(found) if (found := limbs(alike)) else None

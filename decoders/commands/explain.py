@@ -194,7 +194,8 @@ def _retrain(
     atlas: "Atlas",
 ) -> dict[str, Any]:
     """Train on parts of the cortex; the networks draw their own progress bars."""
-    from decoders.behavior.retraining import part_names, retrain
+    from decoders.behavior.parts import part_names
+    from decoders.behavior.retraining import retrain
     from decoders.behavior.schemes import check_recordings
 
     check_recordings(recordings)

@@ -20,6 +20,7 @@ _BLUR_PX = 3.0  # before frames are laid over each other: fine structure is most
 _STEPS = 4  # of Gauss and Newton
 _ZOOM_PX = 15.0  # a zoom is counted in px at this distance from the middle, to be of the size of a shift
 _STEADINESS = 100.0  # weight of jerks against displacements
+_REST = (1e-3, 1e-3, 300.0)  # that of velocities themselves: a zoom is slow, and hard to see in a bad movie
 _ROUNDS = 4  # of weighing displacements by how well they fit the others
 _OUTLIER = 2.0  # standard deviations at which a difference counts half
 _SPACING = 0.25  # of a window's standard deviation, between the frames that are averaged; those between tell the same
@@ -99,13 +100,15 @@ def _laid_over(here: Tensor, there: Tensor, moved: Tensor, shown: Tensor) -> tup
 def _steady(spans: Tensor, displacements: Tensor, weights: Tensor) -> Tensor:
     """Velocities (T - 1, 3), px a frame, that change steadily and sum to the displacements over their spans."""
     steps = spans.shape[1]
-    jerk = torch.eye(steps, dtype=spans.dtype, device=spans.device).diff(n=2, dim=0)
-    prior = _STEADINESS * jerk.mT @ jerk + 1e-3 * torch.eye(steps, dtype=spans.dtype, device=spans.device)
+    one = torch.eye(steps, dtype=spans.dtype, device=spans.device)
+    jerk = one.diff(n=2, dim=0)
+    priors = _STEADINESS * jerk.mT @ jerk + spans.new_tensor(_REST)[:, None, None] * one
     weights = weights / weights.mean()
     trusted = weights
     for _ in range(_ROUNDS):
         weighted = spans.mT * trusted
-        velocity: Tensor = torch.linalg.solve(weighted @ spans + prior, weighted @ displacements)
+        seen = (weighted @ displacements).mT[..., None]
+        velocity: Tensor = torch.linalg.solve(weighted @ spans + priors, seen)[..., 0].mT
         left = (spans @ velocity - displacements).norm(dim=1)
         trusted = weights * _inliers(left[None])[0]
     return velocity

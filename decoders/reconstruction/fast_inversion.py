@@ -52,7 +52,7 @@ class FastRecipe:
     common: float = 0.03
     stretch: int = 300
     overlap: int = 60
-    motion: tuple[float, ...] = (8.0, 16.0)
+    motion: tuple[float, ...] = (8.0, 16.0, 16.0)
 
     def rate(self, iteration: int) -> float:
         """Step size of an iteration, with Adam's correction of the first moment."""

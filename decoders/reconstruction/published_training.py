@@ -150,9 +150,8 @@ def _train_as(
     epochs = run(loop, training, average, state, deadline, peer)
     if not peer.leads:
         return None
-    encoder = _encoder(network.cpu(), names)
-    save_published(encoder, out, provenance)
-    scores = held_out_correlation(encoder, course.clips)
+    save_published(_encoder(network.cpu(), names), out, provenance)
+    scores = held_out_correlation(_encoder(network.to(options.device), names), course.clips)
     return EncoderReport.of(scores, course.clips, epochs, deadline)
 
 

@@ -9,7 +9,7 @@ from decoders.reconstruction.camera_motion import average_along_motion
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-WIDTHS = (8.0, 16.0)
+WIDTHS = (8.0, 16.0, 16.0)
 FRAMES, HEIGHT, WIDTH = 60, 36, 64
 
 
@@ -73,16 +73,19 @@ def test_one_scene_does_not_bleed_into_the_next_at_a_cut():
 
 @pytest.mark.parametrize("place", [np.s_[6:30, 10:50], np.s_[10:27, 24:42]], ids=["half", "an eighth"])
 def test_only_what_was_looked_for_takes_part(place):
-    movie, shown = moving(), np.zeros((HEIGHT, WIDTH), bool)
+    shown, gains = np.zeros((HEIGHT, WIDTH), bool), []
     shown[place] = True
-    given = np.where(shown, misread(movie), np.float32(0))
-    other = np.where(shown, given, np.random.default_rng(3).uniform(0, 255, movie.shape)).astype(np.float32)
-    found, changed = averaged(given, shown), averaged(other, shown)
-    assert (found[:, ~shown] == 0).all()
-    assert (
-        correlation(found[:, shown], movie[:, shown]) > correlation(given[:, shown], movie[:, shown]) + 0.05
-    )
-    assert (changed[:, ~shown] == other[:, ~shown]).all()
+    for seed in range(3):
+        movie = moving(seed)
+        given = np.where(shown, misread(movie, seed), np.float32(0))
+        elsewhere = np.random.default_rng(3).uniform(0, 255, movie.shape)
+        other = np.where(shown, given, elsewhere).astype(np.float32)
+        found, changed = averaged(given, shown), averaged(other, shown)
+        assert (found[:, ~shown] == 0).all()
+        assert (changed[:, ~shown] == other[:, ~shown]).all()
+        before, after = (correlation(one[:, shown], movie[:, shown]) for one in (given, found))
+        gains.append(after - before)
+    assert np.mean(gains) > 0.05
 
 
 def test_a_movie_of_one_grey_stays_and_a_short_one_is_given_back():

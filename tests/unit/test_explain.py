@@ -20,10 +20,11 @@ from decoders.behavior.explain import (
     perturb,
 )
 from decoders.behavior.metrics import area_under_curve
+from decoders.behavior.parts import part_rois
 from decoders.behavior.predictor import FitOptions
 from decoders.behavior.ranking import limbs, rank_areas, summary
 from decoders.behavior.resampling import block_weights, blocked_auc, blocked_mean, interval_over_mice
-from decoders.behavior.retraining import part_rois, retrain
+from decoders.behavior.retraining import retrain
 from decoders.datasets.behavior import BehaviorRecording
 from decoders.occlusion import border_masks, occlusion_grid, starts
 from rig.errors import DataError
@@ -146,11 +147,30 @@ def test_areas_that_are_read_come_first_and_apart() -> None:
     for mouse in report["mice"].values():
         assert mouse["limbs_first"]["first"]
         assert mouse["limbs_first"]["apart"]
+        assert mouse["limbs_first_of_parts"] == {"ranks": {"FL&HL": 1}, "first": True, "apart": True}
         assert mouse["sessions"] == sorted(mouse["sessions"])
     first = report["mean"]["areas"][0]
     assert first["drop_per_mm2"]["mean"] == pytest.approx(first["drop"]["mean"] / first["mm2"], rel=0.01)
     assert first["circle_drop"]["mean"] > 0
     assert np.shape(report["mean"]["grid"]["drop"]) == (3, 3)
+
+
+def test_areas_that_stand_in_for_each_other_count_as_one_part() -> None:
+    """Either limb area is enough for a perfect AUC: no area is missed, both together are."""
+    sides = area_masks(recording())
+    useful = sum(
+        sides[f"{side}-{area}"] / sides[f"{side}-{area}"].sum() for side in "LR" for area in ("FL", "HL")
+    )
+    masks = masks_of(recording(), MaskOptions(), built_in())
+    report = summary([perturb(Model("m", Reader(useful, 0.05)), recording(), masks)])
+    assert report["mean"]["auc"]["mean"] == 1
+    assert {area["drop"]["mean"] for area in report["mean"]["areas"]} == {0}
+    first, *others = report["mean"]["parts"]
+    assert first["name"] == "FL&HL"
+    assert first["drop"]["mean"] > 0.4
+    assert {part["drop"]["mean"] for part in others} == {0}
+    assert len(others) == 4
+    assert np.array_equal(masks["parts"]["M1&M2"], masks["areas"]["M1"] | masks["areas"]["M2"])
 
 
 def test_one_side_counts_alone() -> None:
