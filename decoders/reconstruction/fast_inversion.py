@@ -38,6 +38,7 @@ class FastRecipe:
 
     `step` is in standard deviations of the prior, and falls as half a cosine. `trust` multiplies the likelihood,
     `trust_again` where the prior is of a reading: it was made from the same responses, whose noise would count twice.
+    Both `averaged` times as much where the movie is averaged, which takes out noise that a closer fit lets in.
     `common` is the share of the responses' noise that all neurons have in common. A clip of more than `stretch`
     frames is worked out in stretches that overlap by `overlap` frames, so that memory does not grow with it. Along the
     camera's motion the movie is averaged over windows of `motion` frames (standard deviations), one after the other.
@@ -49,6 +50,7 @@ class FastRecipe:
     second_momentum: float = 0.95
     trust: float = 1.0
     trust_again: float = 0.35
+    averaged: float = 4.0
     common: float = 0.03
     stretch: int = 300
     overlap: int = 60
@@ -79,6 +81,8 @@ def invert_fast(
         recipe = replace(recipe, trust=recipe.trust_again)
     if not options.motion:
         recipe = replace(recipe, motion=())
+    if recipe.motion:
+        recipe = replace(recipe, trust=recipe.averaged * recipe.trust)
     parts = stretches(problem.frames, recipe.stretch, recipe.overlap, max(e.shortest for e in encoders))
     movie = np.zeros((problem.frames, HEIGHT_PX, WIDTH_PX), np.float32)
     states: list[InversionState | None] = []

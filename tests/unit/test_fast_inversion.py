@@ -327,6 +327,23 @@ def test_what_a_preview_read_is_kept_where_responses_say_nothing_else(filters, m
     assert np.abs(heard - movies[1]).max() > 5
 
 
+def test_responses_are_believed_more_where_the_movie_is_averaged_afterwards(filters, movies):
+    trial = trial_of(filters, movies[0][:20])
+    asked = problem_of(filters, trial)
+    for problem in (asked, replace(asked, prior=read(movies[1][:20]))):
+        still, along = (
+            invert_fast([filters], problem, options, FastRecipe(iterations=4, motion=windows, averaged=times))
+            for options, windows, times in ((replace(QUIET, motion=False), (8.0,), 3.0), (QUIET, (), 3.0))
+        )
+        np.testing.assert_array_equal(still, along)
+        closer = invert_fast(
+            [filters], problem, QUIET, FastRecipe(iterations=4, motion=(1e-9,), averaged=3.0)
+        )
+        plain = FastRecipe(iterations=4, motion=(), trust=3.0, trust_again=3 * 0.35)
+        np.testing.assert_array_equal(closer, invert_fast([filters], problem, QUIET, plain))
+        assert np.abs(closer - still).max() > 1
+
+
 def test_a_movie_is_found_better_from_what_a_preview_read(light, movies):
     trial = trial_of(light, movies[0])
     draw = np.random.default_rng(0)
