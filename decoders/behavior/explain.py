@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decoders.atlas import Atlas, Placement, place, placed_masks
-from decoders.behavior.parts import PARTS, area_of, part_rois
+from decoders.behavior.parts import PARTS, area_of, part_mask
 from decoders.behavior.predictor import Predictor
 from decoders.behavior.resampling import BLOCK_S, Samples, block_weights, blocked_auc, blocked_mean
 from decoders.datasets.behavior import BehaviorRecording
@@ -142,8 +142,8 @@ def both_sides(sides: Mapping[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.b
 
 def parts_of(sides: Mapping[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.bool_]]:
     """Join areas to the parts of the cortex that were published as one; only parts that lie in the frame."""
-    areas = {part: part_rois(list(sides), part) for part in PARTS}
-    return {part: np.any([sides[name] for name in names], axis=0) for part, names in areas.items() if names}
+    masks = {part: part_mask(sides, part) for part in PARTS}
+    return {part: mask for part, mask in masks.items() if mask is not None}
 
 
 def _circle(mask: NDArray[np.bool_], radius_px: float) -> NDArray[np.bool_]:

@@ -6,6 +6,9 @@ By the names that the built-in outline, the Allen CCF and the published data set
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 ALL, LIMBS, REST = "all", "FL&HL", "all but FL&HL"
 _ROIS = 50
 
@@ -61,6 +64,12 @@ def part_rois(names: Sequence[str], part: str) -> tuple[str, ...]:
     if _published(names):
         return tuple(name for name in names if int(name) in PARTS[part].rois)
     return tuple(name for name in names if "-" in name and area_of(name) in PARTS[part].areas)
+
+
+def part_mask(sides: Mapping[str, NDArray[np.bool_]], part: str) -> NDArray[np.bool_] | None:
+    """Pixels (H, W) of a part, from those of its areas ("L-FL"); None when none of them lies in the frame."""
+    names = part_rois(list(sides), part)
+    return np.any([sides[name] for name in names], axis=0) if names else None
 
 
 def _published(names: Sequence[str]) -> bool:

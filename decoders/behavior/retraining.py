@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from decoders.atlas import Atlas, area_masks
 from decoders.behavior.metrics import area_under_curve
-from decoders.behavior.parts import ALL, PUBLISHED_AUC, part_names, part_rois
+from decoders.behavior.parts import ALL, PUBLISHED_AUC, part_mask, part_names, part_rois
 from decoders.behavior.predictor import FitOptions, fit
 from decoders.behavior.ranking import as_json
 from decoders.behavior.resampling import interval_over_mice
@@ -107,11 +107,9 @@ def _restricted(
 
 def _seen(recording: BehaviorRecording, part: str, atlas: Atlas) -> BehaviorRecording:
     """Return the recording with nothing but the part in its frames."""
-    sides = area_masks(recording, atlas)
-    chosen = part_rois(list(sides), part)
-    if not chosen:
+    seen = part_mask(area_masks(recording, atlas), part)
+    if seen is None:
         raise DataError(f"{recording.path}: no area of {part} lies in its frames")
-    seen = np.any([sides[name] for name in chosen], axis=0)
     return replace(recording, frames=_Within(recording.frames, seen))
 
 
