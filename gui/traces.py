@@ -86,7 +86,8 @@ def steady_range(
     if current and current[0] <= low and high <= current[1] and 3 * (high - low) > current[1] - current[0]:
         return current
     step = _round_step((high - low) / 4)
-    return math.floor(low / step) * step, math.ceil(high / step) * step
+    # a quotient can be rounded past its end, of a tiny number even to 0
+    return min(low, math.floor(low / step) * step), max(high, math.ceil(high / step) * step)
 
 
 def _round_step(step: float) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gui.contrast import Contrast, bin_frame
@@ -102,6 +102,7 @@ def test_gap_breaks_the_line() -> None:
     assert math.isnan(m.signals[0][1].trace.latest)
 
 
+@example(low=-5e-324, span=0.0, least=5.0)
 @given(st.floats(-1e5, 1e5), st.floats(0, 1e5), st.floats(0, 50))
 def test_axis_holds_the_data_and_rests(low: float, span: float, least: float) -> None:
     first = steady_range(low, low + span, None, least)
