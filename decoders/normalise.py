@@ -53,8 +53,8 @@ class RunningNormaliser:
         )
         self.seen = 0
 
-    def step(self, frame: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Take one frame (H, W) of any dtype and return it normalised, (H, W)."""
+    def step(self, frame: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Take one frame (H, W) and return it normalised, (H, W)."""
         self.seen += 1
         newest = 1.0 / self.seen
         mean_share = max(self._slowest[0], newest)
@@ -62,7 +62,7 @@ class RunningNormaliser:
         if self._expected_std and self.seen == 1:
             self._variance = (self._expected_std * float(frame.mean())) ** 2
         # of so few numbers numpy's calls are the cost: no more of them than it takes
-        deviation: NDArray[np.float32] = np.subtract(frame.reshape(-1), self._mean, dtype=np.float32)
+        deviation: NDArray[np.float32] = frame.reshape(-1) - self._mean
         self._mean += mean_share * deviation
         if not self._common_mode:
             deviation -= deviation.dot(self._equal)
@@ -72,7 +72,7 @@ class RunningNormaliser:
         deviation *= kept / max(math.sqrt(self._variance), _SMALLEST_STD)
         return deviation.reshape(self._size_px)
 
-    def movie(self, frames: Iterable[NDArray[np.generic]]) -> NDArray[np.float32]:
+    def movie(self, frames: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Normalise frames in order, (T, H, W)."""
         return np.stack([self.step(frame) for frame in frames])
 

@@ -27,15 +27,20 @@ class FrameResampler:
         checkpoint.check_fits(path, source, any_size=view is not None)
         self.view = view or BinnedView(checkpoint.height_px, checkpoint.width_px)
         self._periods_per_frame = min(1.0, checkpoint.rate_hz / source.rate_hz)
+        self._before: int | None = None  # period of the frame passed on before the last
         self._period: int | None = None
-        self.missed = 0
-        """Trained frame periods between the last two frames passed on, of which no frame came."""
 
     def __call__(self, frame: Frame) -> NDArray[np.float32] | None:
         """Pixels at the trained size, or None for a frame within a period that has had its frame."""
         period = int(frame.index * self._periods_per_frame + 1e-9)
-        last, self._period = self._period, period
-        if last == period:
+        if period == self._period:
             return None
-        self.missed = 0 if last is None else max(period - last - 1, 0)
+        self._before, self._period = self._period, period
         return self.view(frame.pixels)
+
+    @property
+    def missed(self) -> int:
+        """Trained frame periods between the last two frames passed on, of which no frame came."""
+        if self._before is None or self._period is None:
+            return 0
+        return max(self._period - self._before - 1, 0)

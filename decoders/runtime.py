@@ -25,7 +25,10 @@ class Engine(Protocol):
     """Runs one step of a network."""
 
     def __call__(self, *inputs: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """Outputs of one step, in the order of the network's `forward`."""
+        """Outputs of one step, in the order of the network's `forward`; the next step may write over them.
+
+        Inputs may lack leading axes of length 1.
+        """
         ...
 
 
@@ -78,11 +81,11 @@ class OnnxEngine:
             self._session.run_with_iobinding(self._binding)
 
     def __call__(self, *inputs: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """Run one step."""
+        """Run one step; the arrays returned are the ones that every step writes to."""
         for place, value in zip(self._inputs, inputs, strict=True):
             place[...] = value
         self._session.run_with_iobinding(self._binding)
-        return [output.copy() for output in self._outputs]
+        return self._outputs
 
 
 class CudaGraphEngine:

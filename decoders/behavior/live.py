@@ -82,7 +82,8 @@ class CausalBehavior:
         if pixels is not None:
             normalised = self._normalise.step(pixels)
             before = self._state
-            logit, self._state = self._engine(normalised[None, None], before)
+            logit, state = self._engine(normalised, before)
+            self._state = state.copy()  # the importance map asks the same engine
             if self._normalise.seen > self._known_from:
                 answer = self._adaptation.step(float(logit[0]))
                 self._importance.follow(normalised, before, answer)
@@ -110,8 +111,8 @@ class CausalBehavior:
         self, pixels: NDArray[np.float32], before: NDArray[np.float32]
     ) -> tuple[float, NDArray[np.float32]]:
         """Probability and state after a normalised frame; changes nothing of the decoder's own."""
-        logit, after = self._engine(pixels[None, None], before)
-        return self._adaptation.probability(float(logit[0])), after
+        logit, after = self._engine(pixels, before)
+        return self._adaptation.probability(float(logit[0])), after.copy()
 
     def _check_window(self, checkpoint: Checkpoint) -> None:
         window, asked_s = checkpoint.settings["network"]["window"], self._config.window_s

@@ -177,7 +177,7 @@ def _onnx_features(cnn: EfficientNetB0, size_px: tuple[int, int], threads: int) 
     def features(images: Tensor) -> Tensor:
         padded = np.zeros_like(example)
         padded[: len(images)] = images.numpy()
-        return torch.from_numpy(engine(padded)[0][: len(images)])
+        return torch.from_numpy(engine(padded)[0][: len(images)].copy())
 
     return features
 

@@ -75,7 +75,7 @@ class PreviewReader:
         for _ in range(min(missed, self._length)):
             self._recent.push(self._newest)
         self._newest = responses
-        return self._engine(self._recent.push(responses))[0]
+        return self._engine(self._recent.push(responses))[0].copy()
 
     def hold(self) -> None:
         """Let a moment pass whose responses are not known."""

@@ -64,19 +64,44 @@ def test_what_the_camera_does_not_see_is_zero():
     assert (seen[:, :10] == 500).all()
 
 
-@pytest.mark.parametrize(("mounted", "all_seen"), [(placement(7, 0.8), True), (placement(7, 1.1), False)])
-def test_a_pixel_is_the_mean_of_those_of_its_samples_that_the_camera_sees(mounted, all_seen):
-    frame = np.random.default_rng(0).integers(0, 4000, (128, 128)).astype(np.uint16)
-    at_mm = ((np.arange(128) + 0.5) / 128 - 0.5) * FIELD_MM  # four a pixel each way
+@pytest.mark.parametrize("right", range(4))
+def test_between_two_groups_of_four_both_count_by_how_near_they_are(right):
+    row = np.random.default_rng(0).integers(0, 4000, 128).astype(np.uint16)
+    frame = np.tile(row, (128, 1))
+    groups = BinnedView(32, 32)(frame)
+    expected = (groups[:, :-1] * (4 - right) + groups[:, 1:] * right) / 4
+    seen = StandardView(placement(centre=(63.5 + right, 63.5)), 128, 128)(frame)
+    np.testing.assert_allclose(seen[:, :-1], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mounted", "all_seen"),
+    [(placement(7, 0.8), True), (placement(7, 1.1), False), (placement(90, 1.1), False)],
+)
+@pytest.mark.parametrize("width", [128, 131])  # the last three columns make no group
+def test_a_pixel_is_the_mean_of_those_of_its_samples_that_the_camera_sees(mounted, all_seen, width):
+    frame = np.random.default_rng(0).integers(0, 4000, (128, width)).astype(np.uint16)
+    at_mm = ((np.arange(32) + 0.5) / 32 - 0.5) * FIELD_MM
     column, row = mounted.to_px(at_mm[None, :], -1.6 - at_mm[:, None])
-    apart = np.where(np.arange(128) % 2, 0.25, -0.25)  # so that not all are off in one direction
-    column, row = (np.rint(px).astype(int) for px in (column + apart, row + apart[:, None]))
-    inside = (column >= 0) & (column < 128) & (row >= 0) & (row < 128)
-    value = np.where(inside, frame[row.clip(0, 127), column.clip(0, 127)], 0.0)
-    total, seen = (a.reshape(32, 4, 32, 4).sum(axis=(1, 3)) for a in (value, inside))
-    assert inside.all() == all_seen
+    apart_px = FIELD_MM / 128 / mounted.mm_per_px
+    total, seen = np.zeros((32, 32)), np.zeros((32, 32))
+    for k, (row_off, group_off) in enumerate(zip((-1, 1, -1, 1), (-3, 1, -1, 3), strict=True)):
+        at_row = np.rint(row + (k - 1.5) * apart_px + row_off / 4).astype(int)
+        at_group = np.rint((column - 1.5) / 4 + group_off / 8).astype(int)
+        inside = (at_row >= 0) & (at_row < 128) & (at_group >= 0) & (at_group < 32)
+        fours = frame[:, :128].reshape(128, 32, 4).sum(axis=2)
+        total += np.where(inside, fours[at_row.clip(0, 127), at_group.clip(0, 31)], 0.0)
+        seen += 4 * inside
+    assert (seen == 16).all() == all_seen
     expected = total / np.maximum(seen, 1)
-    np.testing.assert_allclose(StandardView(mounted, 128, 128)(frame), expected, rtol=1e-6)
+    np.testing.assert_allclose(StandardView(mounted, 128, width)(frame), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64, ">u2"])
+def test_any_kind_of_number(dtype):
+    frame = np.random.default_rng(0).integers(0, 200, (128, 128))
+    expected = BinnedView(32, 32)(frame.astype(np.uint16))
+    np.testing.assert_allclose(StandardView(placement(), 128, 128)(frame.astype(dtype)), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("centre", [(63.5, 63.5), (120.0, 63.5)])
