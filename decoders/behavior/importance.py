@@ -10,7 +10,6 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,20 +23,13 @@ from decoders.occlusion import (
 
 Pixels = NDArray[np.float32]  # (H, W), normalised
 State = NDArray[np.float32]  # what the network carries from frame to frame
-NetworkStep = Callable[
-    [Pixels, State], tuple[float, State]
-]  # to the probability of running, and the state after
+# to the probability of running, and the state after
+NetworkStep = Callable[[Pixels, State], tuple[float, State]]
+# a frame as it was decoded, the state before it, the probability after it; one is made on every frame
+_Moment = tuple[Pixels, State, float]
 
 RECENT_S = 1.0
 AVERAGED_S = 30.0
-
-
-class _Moment(NamedTuple):  # made on every frame: a frozen dataclass takes three times as long
-    """One frame as it was decoded: the state before it and the probability after it."""
-
-    pixels: Pixels
-    before: State
-    probability: float
 
 
 @dataclass(slots=True)
@@ -82,7 +74,7 @@ class LiveImportance:
 
     def follow(self, pixels: Pixels, before: State, probability: float) -> None:
         """Take note of a decision: pixels as the network saw them, its state before, its answer."""
-        self._recent.append(_Moment(pixels, before, probability))
+        self._recent.append((pixels, before, probability))
         self._fresh = True
 
     def forget(self) -> None:
@@ -98,10 +90,10 @@ class LiveImportance:
     def work(self) -> bool:
         """Call the network once; whether that finished a square, and the map is new."""
         trial = self._trial = self._trial or self._begin()
-        moment = trial.moments[trial.done]
-        blanked = np.where(self._masks[trial.square], np.float32(0), moment.pixels)
+        pixels, _, said = trial.moments[trial.done]
+        blanked = np.where(self._masks[trial.square], np.float32(0), pixels)
         probability, trial.state = self._step(blanked, trial.state)
-        trial.drop += _drop(moment.probability, probability)
+        trial.drop += _drop(said, probability)
         trial.done += 1
         if trial.done < len(trial.moments):
             return False
@@ -120,7 +112,8 @@ class LiveImportance:
     def _begin(self) -> _Trial:
         square, self._fresh = self._next_square, False
         self._next_square = (square + 1) % len(self._masks)
-        return _Trial(square, tuple(self._recent), self._recent[0].before)
+        _, before, _ = self._recent[0]
+        return _Trial(square, tuple(self._recent), before)
 
     def _finish(self, trial: _Trial) -> None:
         """Mean of all trials of a square at first, then one that forgets within `AVERAGED_S`."""
