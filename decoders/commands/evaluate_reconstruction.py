@@ -108,7 +108,12 @@ def reconstruction(
 
     paths = encoder_paths(encoder, more)
     ways = variants(
-        asked.ablations, len(paths), masked=mask is not None, recipe=recipe, begun=preview is not None
+        asked.ablations,
+        len(paths),
+        masked=mask is not None,
+        recipe=recipe,
+        begun=preview is not None,
+        motion=motion,
     )
     found = opened(
         paths,

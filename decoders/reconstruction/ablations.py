@@ -6,6 +6,7 @@ five mice, seven models, after smoothing.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from rig.errors import ConfigError
@@ -75,11 +76,18 @@ _PUBLISHED = {
 
 
 def variants(
-    asked: Iterable[str], models: int, *, masked: bool, recipe: str, begun: bool = False
+    asked: Iterable[str],
+    models: int,
+    *,
+    masked: bool,
+    recipe: str,
+    begun: bool = False,
+    motion: bool = True,
 ) -> list[Variant]:
     """Ways to reconstruct that some ablations ask for, everything first; "all" stands for those that are possible.
 
-    `begun` tells whether the reconstruction begins at what a preview reads.
+    `begun` tells whether the reconstruction begins at what a preview reads, `motion` whether it is averaged along the
+    camera's motion.
 
     Raises
     ------
@@ -87,18 +95,18 @@ def variants(
         For an unknown ablation, or one that these encoders, this recipe or the lack of a mask do not allow.
     """
     named = list(dict.fromkeys(asked))
+    obstacle = partial(_obstacle, models=models, masked=masked, recipe=recipe, begun=begun, motion=motion)
     for name in named:
         if name not in (*ABLATIONS, "all"):
             raise ConfigError(f"--ablation {name}: unknown; valid: {', '.join((*ABLATIONS, 'all'))}")
-        reason = _obstacle(name, models, masked=masked, recipe=recipe, begun=begun)
-        if reason:
+        if reason := obstacle(name):
             raise ConfigError(f"--ablation {name}: {reason}")
     if "all" in named:
-        named = [n for n in ABLATIONS if not _obstacle(n, models, masked=masked, recipe=recipe, begun=begun)]
+        named = [name for name in ABLATIONS if not obstacle(name)]
     return [Variant(), *(variant for name in named for variant in _of(name, models))]
 
 
-def _obstacle(name: str, models: int, *, masked: bool, recipe: str, begun: bool) -> str | None:
+def _obstacle(name: str, models: int, *, masked: bool, recipe: str, begun: bool, motion: bool) -> str | None:
     if name in ("ensemble", "gradient-ensembling") and models < 2:
         return "needs two encoders or more"
     if name in ("mask", "strict-mask") and not masked:
@@ -109,6 +117,8 @@ def _obstacle(name: str, models: int, *, masked: bool, recipe: str, begun: bool)
         return f"is of the published recipe, not of {recipe!r}; give --recipe published"
     if name == "motion" and recipe != "fast":
         return f"is of the fast recipe, not of {recipe!r}; give --recipe fast"
+    if name == "motion" and not motion:
+        return "compares with the average along the motion; leave out --no-motion"
     return None
 
 

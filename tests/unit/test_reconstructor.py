@@ -138,6 +138,13 @@ def test_gradients_are_averaged_by_the_published_recipe_alone():
         variants(["gradient-ensembling"], 2, masked=False, recipe="fast")
 
 
+def test_the_average_along_the_motion_is_left_out_only_where_it_is():
+    with pytest.raises(ConfigError, match=r"--ablation motion: compares .*; leave out --no-motion"):
+        variants(["motion"], 2, masked=False, recipe="fast", motion=False)
+    names = [way.name for way in variants(["all"], 2, masked=False, recipe="fast", motion=False)]
+    assert "not along the motion" not in names
+
+
 # --- what each of them is ---
 
 
