@@ -34,6 +34,7 @@ _COLOURS = "RdBu_r"
 _LEAST_SCALE = 0.01  # AUC: smaller drops stay pale instead of filling the colour scale with noise
 _PER_ROW = 3
 _SHOWN_FRAMES = 60  # of which the mean image is made
+_WHOLE = {"parts": "whole part, both sides", "areas": "whole area, both sides"}
 _OPACITY = 0.8  # of the largest drop: where nothing falls, the brain shows
 
 
@@ -149,26 +150,33 @@ def _draw_scale_bar(axis: Axes, picture: Picture) -> None:
 
 
 def draw_areas(section: Mapping[str, Any], title: str, path: Path) -> None:
-    """Draw by how much both measures fall without each area, each ranked by itself; `section` is that of the mean."""
-    areas = section["areas"]
-    figure = Figure(figsize=(11, 1.2 + 0.24 * len(areas)), layout="constrained")
-    left, right = figure.subplots(ncols=2)
-    _draw_ranked(left, areas, f"{UNIT}, mean and 95 % interval")
-    _draw_ranked(right, section["evidence"]["areas"], "evidence drop, log odds, mean and 95 % interval")
+    """Draw by how much both measures fall without each part of the cortex and each area, ranked by each measure.
+
+    `section` is that of the mean. Parts and areas have axes of their own: a part's drop can be ten times an area's.
+    """
+    groups = [group for group in ("parts", "areas") if section.get(group)]
+    rows = [len(section[group]) + 2 for group in groups]
+    figure = Figure(figsize=(11, 1.2 + 0.24 * sum(rows)), layout="constrained")
+    axes = figure.subplots(len(groups), 2, squeeze=False, height_ratios=rows)
+    for (left, right), group in zip(axes, groups, strict=True):
+        _draw_ranked(left, section[group], f"{UNIT}, mean and 95 % interval", _WHOLE[group])
+        evidence = section["evidence"][group]
+        _draw_ranked(right, evidence, "evidence drop, log odds, mean and 95 % interval", _WHOLE[group])
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=150)
 
 
-def _draw_ranked(axis: Axes, areas: Sequence[Mapping[str, Any]], label: str) -> None:
+def _draw_ranked(axis: Axes, areas: Sequence[Mapping[str, Any]], label: str, whole: str) -> None:
     """Draw the areas' drops with intervals, largest first, and beside them those of circles of one size."""
     place = np.arange(len(areas))
-    _draw_intervals(axis, [area["drop"] for area in areas], place - 0.12, "whole area, both sides", "o")
-    if all(area["circle_drop"] for area in areas):
-        circles = [area["circle_drop"] for area in areas]
+    circles = [area["circle_drop"] for area in areas]
+    beside = 0.12 if all(circles) else 0.0
+    _draw_intervals(axis, [area["drop"] for area in areas], place - beside, whole, "o")
+    if all(circles):
         _draw_intervals(axis, circles, place + 0.18, "circle of one size on each side", "s")
     axis.axvline(0, color="grey", linewidth=0.8)
     axis.set_yticks(place, [str(area["name"]) for area in areas])
-    axis.invert_yaxis()
+    axis.set_ylim(len(areas) - 0.4, -0.6)
     axis.set_xlabel(label)
     axis.legend(loc="lower right", fontsize=8)
 

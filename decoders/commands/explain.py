@@ -272,7 +272,9 @@ def _write(
         overlay.draw_maps(pictures, out / _MAPS)
         overlay.write_page(pictures, content, out / _PAGE)
         if "areas" in content["mean"]:
-            title = f"What the decoder loses without each area ({len(pictures)} mice)"
+            title = (
+                f"What the decoder loses without each part of the cortex and each area ({len(pictures)} mice)"
+            )
             overlay.draw_areas(content["mean"], title, out / _AREAS)
     (out / _REPORT).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     _LOG.info("wrote %s", out)
