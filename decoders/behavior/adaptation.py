@@ -43,7 +43,7 @@ class Adaptation:
     """Logits to probabilities of running, adapting to the animal while it does so; begins without an opinion."""
 
     def __init__(self, config: AdaptationConfig) -> None:
-        self._expected = math.log(config.run_share / (1.0 - config.run_share))
+        self._expected = _log_odds(config.run_share)
         self._temperature = config.temperature
         self._forgetting = 1.0 - math.exp(-1.0 / (config.time_constant_s * config.rate_hz))
         self.run_share = 0.5
@@ -51,9 +51,7 @@ class Adaptation:
 
     def probability(self, logit: float) -> float:
         """Probability of running as things stand; changes nothing."""
-        usual = math.log(self.run_share / (1.0 - self.run_share))
-        log_odds = (logit - self._expected) / self._temperature + usual
-        return 0.5 * (1.0 + math.tanh(0.5 * log_odds))  # the logistic function, which cannot overflow so
+        return logistic((logit - self._expected) / self._temperature + _log_odds(self.run_share))
 
     def step(self, logit: float) -> float:
         """Probability of running for the next frame; the share then follows it."""
@@ -65,3 +63,12 @@ class Adaptation:
     def sequence(self, logits: Iterable[float]) -> NDArray[np.float32]:
         """Probabilities of successive frames, (T,)."""
         return np.array([self.step(float(logit)) for logit in logits], np.float32)
+
+
+def logistic(logit: float) -> float:
+    """Logistic function that cannot overflow."""
+    return 0.5 * (1.0 + math.tanh(0.5 * logit))
+
+
+def _log_odds(share: float) -> float:
+    return math.log(share / (1.0 - share))
