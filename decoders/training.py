@@ -179,8 +179,8 @@ def train(
             optimiser.zero_grad()
             scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             peer.average_gradients(network)
-            _step(network, optimiser, scaler, config.largest_gradient)
-            schedule.step()
+            if _step(network, optimiser, scaler, config.largest_gradient):
+                schedule.step()
             advance()
 
         for epoch in range(len(history), config.epochs):
@@ -265,12 +265,15 @@ def _step(
     optimiser: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     largest_gradient: float | None,
-) -> None:
+) -> bool:
+    """Change the weights, and tell whether: not where a gradient overflowed in half precision, as the first ones do."""
     if largest_gradient is not None:
         scaler.unscale_(optimiser)
         nn.utils.clip_grad_norm_(network.parameters(), largest_gradient)
+    scale = scaler.get_scale()
     scaler.step(optimiser)
     scaler.update()
+    return scaler.get_scale() >= scale  # it comes down after an overflow, and only then
 
 
 def _epoch(losses: Iterator[Tensor], step: Callable[[Tensor], None]) -> float:

@@ -32,6 +32,7 @@ from decoders.commands.movie_options import (
     results,
 )
 from decoders.commands.options import Json, report
+from decoders.reconstruction.ablations import ABLATIONS
 from rig.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -75,10 +76,7 @@ def reconstruction(
     smoothing: Smoothing = 0.5,
     ablation: Annotated[
         list[str] | None,
-        typer.Option(
-            help="ensemble, population, mask, strict-mask, gradient-ensembling, noise-free, behavior, or all"
-            " that are possible; may be repeated."
-        ),
+        typer.Option(help=f"{', '.join(ABLATIONS)}, or all that are possible; may be repeated."),
     ] = None,
     stimuli: Annotated[
         list[str] | None, typer.Option(help="Also noise or gratings, in silico; may be repeated.")

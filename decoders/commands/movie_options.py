@@ -150,13 +150,12 @@ def opened(
     import torch
 
     from decoders.datasets.movies import open_movies
-    from decoders.reconstruction.encoder import load_encoder
     from decoders.reconstruction.inversion import check_recipe
     from decoders.reconstruction.scored_clips import scored_mice
 
     check_recipe(recipe, preview)
     torch.set_num_threads(threads)
-    encoders = tuple(_on(load_encoder(path), path, device) for path in paths)
+    encoders = tuple(load_encoder_on(device, path) for path in paths)
     mice = open_movies(data, layout, labels)
     scored = tuple(scored_mice(mice, encoders, paths, mask))
     if preview is not None:
@@ -178,11 +177,23 @@ def results(out: Path | None, described: dict[str, Any], what: str) -> Iterator[
         yield Path(temporary)
 
 
-def _on(encoder: "Encoder", path: Path, device: str) -> "Encoder":
-    if device == "cpu":
-        return encoder
+def load_encoder_on(device: str, path: Path) -> "Encoder":
+    """Load an encoder onto a device.
+
+    Raises
+    ------
+    ConfigError
+        For a device that is not there.
+    CheckpointError
+        When the file is no encoder, or one of a kind that cannot be moved there.
+    """
     import torch
 
+    from decoders.reconstruction.encoder import load_encoder
+
+    encoder = load_encoder(path)
+    if device == "cpu":
+        return encoder
     if not torch.cuda.is_available():
         raise ConfigError(f"--device {device}: there is no such GPU; valid here: cpu")
     move = getattr(encoder, "to", None)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 import typer
 
-from decoders.commands.movie_options import Threads
+from decoders.commands.movie_options import Device, Threads, load_encoder_on
 from decoders.commands.options import (
     Data,
     Json,
@@ -188,6 +188,7 @@ def mask(
     out: Annotated[Path, typer.Option("--out", help="Mask to write (.npy); never overwritten.")],
     steps: Annotated[int, typer.Option(min=1, help="Steps of the published recipe: 1000.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the trials drawn.")] = 0,
+    device: Device = "cpu",
     threads: Threads = 2,
     labels: Labels = None,
     as_json: Json = False,
@@ -201,11 +202,11 @@ def mask(
         raise DataError(f"{data}: no mouse {name!r}; valid: {', '.join(mice)}")
     import torch
 
-    from decoders.reconstruction.encoder import load_encoder, mouse_index
+    from decoders.reconstruction.encoder import mouse_index
     from decoders.reconstruction.mask import EVALUATION_THRESHOLD, UPDATE_THRESHOLD, save_mask, train_mask
 
     torch.set_num_threads(threads)
-    model = load_encoder(path)
+    model = load_encoder_on(device, path)
     index = mouse_index(model, name, mice[name].neurons, path)
     found = train_mask(model, index, mice[name].of_tier(TRAIN), steps=steps, seed=seed)
     save_mask(out, found)

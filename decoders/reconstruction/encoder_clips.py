@@ -17,7 +17,7 @@ NOT_SCORED_FRAMES = 50  # at the start of every trial, as the Sensorium 2023 com
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Consecutive frames of one trial: video (T, H, W), signals (4, T), responses (N, T)."""
+    """Frames of one trial, evenly apart: video (T, H, W), signals (4, T), responses (N, T)."""
 
     trial: MovieTrial
     video: Tensor
@@ -25,11 +25,11 @@ class Stretch:
     responses: Tensor
 
     @classmethod
-    def of(cls, trial: MovieTrial, data: Trial, start: int = 0, stop: int | None = None) -> "Stretch":
+    def of(cls, trial: MovieTrial, data: Trial, frames: slice = slice(None)) -> "Stretch":
         """Cut frames out of a trial that was read."""
-        video = np.moveaxis(data.video[..., start:stop], -1, 0)
-        signals = np.concatenate([data.behavior, data.pupil_center])[:, start:stop]
-        arrays = (video, signals, data.responses[:, start:stop])
+        video = np.moveaxis(data.video[..., frames], -1, 0)
+        signals = np.concatenate([data.behavior[:, frames], data.pupil_center[:, frames]])
+        arrays = (video, signals, data.responses[:, frames])
         parts = (
             torch.from_numpy(np.array(array, np.float32)) for array in arrays
         )  # copies: files are read-only
@@ -78,12 +78,12 @@ class MouseClips:
         """Trials from their first frame to their last."""
         return (Stretch.of(trial, self._read(trial)) for trial in trials)
 
-    def draw(self, rng: np.random.Generator, frames: int) -> Stretch:
-        """Some frames of a training trial, both by chance."""
+    def draw(self, rng: np.random.Generator, frames: int, step: int = 1) -> Stretch:
+        """Some frames of a training trial, both by chance, or every `step`th of them."""
         trial = self.training[int(rng.integers(len(self.training)))]
         data = self._read(trial)
         start = int(rng.integers(data.video.shape[2] - frames + 1))
-        return Stretch.of(trial, data, start, start + frames)
+        return Stretch.of(trial, data, slice(start, start + frames, step))
 
     def behaviour(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the behaviour while training trials were shown, (4,) each."""

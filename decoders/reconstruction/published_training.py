@@ -209,13 +209,25 @@ def _encoder(network: nn.Module, names: tuple[str, ...]) -> DwiseNeuroEncoder:
 
 
 @dataclass(frozen=True, slots=True)
+class _Box:
+    """A box of the planes in which another window is shown."""
+
+    shown: Stretch
+    rows: slice
+    columns: slice
+
+
+@dataclass(frozen=True, slots=True)
 class _Sample:
-    """A window: planes (5, 16, 64, 64) of a mouse, and responses (N, 16), with a partner's weight when cut."""
+    """A window of a mouse, what is cut into it, and the responses (N, 16) to both together.
+
+    Planes are made of it where the network is: on their way to a GPU they would be nine times the data.
+    """
 
     mouse: int
-    stretch: Stretch
-    planes: Tensor
+    shown: Stretch
     responses: Tensor
+    box: _Box | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +278,7 @@ def _losses(network: nn.Module, course: _Course, seed: tuple[int, int]) -> Itera
         if not batch:  # the last one is too small for all processes
             yield torch.zeros((), device=device, requires_grad=True)
             continue
-        windows = torch.stack([sample.planes for sample in batch]).to(device).permute(0, 2, 3, 4, 1)
+        windows = _windows(encoder, batch).permute(0, 2, 3, 4, 1)
         with torch.autocast(device.type, enabled=device.type == "cuda"):
             features = model.features(windows)
             total = _recorded_loss(model, features, batch)
@@ -274,7 +286,23 @@ def _losses(network: nn.Module, course: _Course, seed: tuple[int, int]) -> Itera
                 share = recipe.distilled_share
                 taught = _taught_loss(model, features, batch, course.teachers.respond(windows))
                 total = (1 - share) * total + share * taught
-        yield finite(total * peer.count / len(numbers), [sample.stretch for sample in batch])
+        yield finite(total * peer.count / len(numbers), [sample.shown for sample in batch])
+
+
+def _windows(encoder: DwiseNeuroEncoder, batch: Sequence[_Sample]) -> Tensor:
+    """Planes (B, 5, 16, 64, 64) of samples, boxes cut in, on the network's device."""
+    planes = _planes(encoder, [sample.shown for sample in batch])
+    cut = [(at, sample.box) for at, sample in enumerate(batch) if sample.box]
+    if cut:
+        others = _planes(encoder, [box.shown for _, box in cut])
+        for (at, box), other in zip(cut, others, strict=True):
+            planes[at, ..., box.rows, box.columns] = other[..., box.rows, box.columns]
+    return planes
+
+
+def _planes(encoder: DwiseNeuroEncoder, shown: Sequence[Stretch]) -> Tensor:
+    signals = torch.stack([stretch.signals for stretch in shown])
+    return encoder.assemble(torch.stack([stretch.video for stretch in shown]), signals[:, :2], signals[:, 2:])
 
 
 def _recorded_loss(model: DwiseNeuro, features: Tensor, batch: Sequence[_Sample]) -> Tensor:
@@ -317,28 +345,19 @@ def _draw(
     rng: np.random.Generator,
 ) -> _Sample:
     """A random window of a random mouse, into which a box of another window may be cut."""
+
+    def draw() -> tuple[Stretch, Tensor]:
+        shown = clips[mouse].draw(rng, encoder.shortest, encoder.step)
+        return shown, shown.responses.clamp(min=0)  # published: negative responses are 0
+
     mouse = int(rng.integers(len(clips)))
-    sample = _window(encoder, clips, mouse, rng)
+    shown, responses = draw()
     if rng.random() >= recipe.cut_mix:
-        return sample
-    other = _window(encoder, clips, mouse, rng)
+        return _Sample(mouse, shown, responses)
+    other, theirs = draw()
     rows, columns = _box(rng, recipe.cut_mix_alpha)
-    sample.planes[..., rows, columns] = other.planes[..., rows, columns]
     share = (rows.stop - rows.start) * (columns.stop - columns.start) / (_PLANE[0] * _PLANE[1])
-    mixed = (1 - share) * sample.responses + share * other.responses
-    return _Sample(mouse, sample.stretch, sample.planes, mixed)
-
-
-def _window(
-    encoder: DwiseNeuroEncoder, clips: Sequence[MouseClips], mouse: int, rng: np.random.Generator
-) -> _Sample:
-    stretch = clips[mouse].draw(rng, encoder.shortest)
-    video, signals, responses = (
-        part[..., :: encoder.step, :, :] if part.dim() == 3 else part[:, :: encoder.step]
-        for part in (stretch.video, stretch.signals, stretch.responses)
-    )
-    planes = encoder.planes(video[None], signals[None, :2], signals[None, 2:])[0].clone()
-    return _Sample(mouse, stretch, planes, responses.clamp(min=0))  # published: negative responses are 0
+    return _Sample(mouse, shown, (1 - share) * responses + share * theirs, _Box(other, rows, columns))
 
 
 def _box(rng: np.random.Generator, alpha: float) -> tuple[slice, slice]:

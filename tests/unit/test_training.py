@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from decoders.training import BestEpoch, TrainingConfig, fix_seeds, read_ahead, train
+from decoders.training import BestEpoch, TrainingConfig, _step, fix_seeds, read_ahead, train
 
 CONFIG = TrainingConfig(epochs=4, learning_rate=0.05, threads=1)
 
@@ -138,3 +138,16 @@ def test_a_training_may_be_all_warm_up():
     before = network[0].weight.detach().clone()
     train(network, losses_of(network), 5, config)
     assert not torch.equal(network[0].weight, before)
+
+
+def test_a_gradient_that_overflowed_changes_no_weight_and_is_told():
+    network = nn.Linear(2, 1)
+    optimiser, scaler = torch.optim.SGD(network.parameters(), 0.1), torch.amp.GradScaler("cpu")
+    steps = []
+    for factor in (torch.inf, 1.0):
+        before = network.weight.detach().clone()
+        optimiser.zero_grad()
+        scaler.scale(network(torch.ones(1, 2)).sum() * factor).backward()
+        told = _step(network, optimiser, scaler, None)
+        steps.append((told, not torch.equal(network.weight, before)))
+    assert steps == [(False, False), (True, True)]
