@@ -26,6 +26,8 @@ from rig.messages import (
 )
 from rig.sync.clock import SessionClock
 
+pytestmark = pytest.mark.paced
+
 RIG = """
 schema_version: 1
 rig: worker_test
