@@ -345,12 +345,12 @@ def _draw(
     rng: np.random.Generator,
 ) -> _Sample:
     """A random window of a random mouse, into which a box of another window may be cut."""
+    mouse = int(rng.integers(len(clips)))
 
     def draw() -> tuple[Stretch, Tensor]:
         shown = clips[mouse].draw(rng, encoder.shortest, encoder.step)
         return shown, shown.responses.clamp(min=0)  # published: negative responses are 0
 
-    mouse = int(rng.integers(len(clips)))
     shown, responses = draw()
     if rng.random() >= recipe.cut_mix:
         return _Sample(mouse, shown, responses)

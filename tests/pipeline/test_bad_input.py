@@ -18,8 +18,6 @@ from tests.pipeline.rig_command import (
     two_photon_alone,
 )
 
-pytestmark = pytest.mark.paced
-
 ALONE = ("decoders", "closed_loop")
 CHEAPEST = ROOT / "docs" / "training" / "behavior.yaml"
 

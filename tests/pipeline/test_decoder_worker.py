@@ -26,8 +26,6 @@ from rig.messages import (
 )
 from rig.sync.clock import SessionClock
 
-pytestmark = pytest.mark.paced
-
 RIG = """
 schema_version: 1
 rig: worker_test

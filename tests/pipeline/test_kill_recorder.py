@@ -18,8 +18,6 @@ from rig.recording.reader import SessionReader
 from rig.recording.recover import recover
 from rig.recording.verify import verify
 
-pytestmark = pytest.mark.paced
-
 SIDE = 96
 YAML = """
 schema_version: 1

@@ -20,8 +20,6 @@ from rig.description import SessionDescription
 from rig.messages import EndOfStream, Event, Frame, FrameStream, Prediction
 from rig.sync.clock import SessionClock
 
-pytestmark = pytest.mark.paced
-
 NEURONS, SIDE_PX, LAG = 60, 32, 3
 RATE_HZ, COUNT, MOST = 30.0, 90, 1800  # frames sent, and as many as are sent until a picture comes
 WAIT_S = 60.0  # for a loaded machine

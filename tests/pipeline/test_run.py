@@ -21,8 +21,6 @@ from rig.messages import Event
 from rig.recording.reader import SessionReader
 from tests.pipeline.rig_command import CONFIGS, rig, rig_json, simulated_mouse, start_rig
 
-pytestmark = pytest.mark.paced
-
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:

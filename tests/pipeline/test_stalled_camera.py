@@ -14,8 +14,6 @@ from rig.messages import PredictionStatus
 from rig.recording.reader import SessionReader
 from tests.pipeline.rig_command import rig_json, simulated_mouse
 
-pytestmark = pytest.mark.paced
-
 STALL_AFTER_S, STALL_S, WARM_UP_S = 3.0, 1.0, 1.0
 POLICY = {"decoder": "behavior", "output": "laser", "threshold_on": 0.0, "threshold_off": 0.0}
 

@@ -8,8 +8,6 @@ from pynwb import NWBHDF5IO, validate
 
 from tests.pipeline.rig_command import assert_one_clear_line, rig, rig_json, simulated_mouse
 
-pytestmark = pytest.mark.paced
-
 
 def config_with_traces(folder: Path, labels: np.ndarray) -> Path:
     np.save(folder / "rois.npy", labels)
