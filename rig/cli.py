@@ -204,15 +204,22 @@ def simulate_movies(
     ] = 10,
     repeats: Annotated[int, typer.Option(min=1, help="How often each oracle clip is shown.")] = 10,
     frames: Annotated[int, typer.Option(min=30, help="Frames of a clip, at 30 Hz.")] = 300,
+    screen_share: Annotated[
+        tuple[float, float],
+        typer.Option(
+            min=0.05, max=1, help="Shares of the screen's height and width that one field's neurons look at."
+        ),
+    ] = (0.8, 0.8),
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first mouse; the others follow.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Write responses of simulated visual cortex to movies, as Sensorium 2023 does, with the truth beside them."""
-    from rig.simulation.movie_responses import MovieSession, simulate_movie_responses
+    from rig.simulation.movie_responses import MovieSession, ResponseParameters, simulate_movie_responses
 
+    parameters = ResponseParameters(screen_share=screen_share)
     made = []
     for k in range(mice):
-        session = MovieSession(seed + k, neurons, clips, oracle_clips, repeats, frames)
+        session = MovieSession(seed + k, neurons, clips, oracle_clips, repeats, frames, parameters)
         made.append(out / session.name)
         with terminal.bar(f"mouse {k + 1} of {mice}", len(session)) as advance:
             simulate_movie_responses(made[-1], session, advance)

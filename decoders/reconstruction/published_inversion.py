@@ -32,8 +32,8 @@ class PublishedRecipe:
     """The numbers of the published recipe, in grey levels and frames.
 
     `models`: an ensemble's movies are averaged, or the gradients within one reconstruction. Windows are independent,
-    so `windows_at_once` of them (None: 1 on a CPU, 4 on a GPU) are computed together, which changes nothing but time
-    and memory, about 3 GB each at the published size of the network. With `batched` off, every window and every start
+    so `windows_at_once` of them (None: 1 on a CPU; on a GPU 4, of a light encoder 40) are computed together, which
+    changes nothing but time and memory, about 3 GB each at the published size of the network. With `batched` off, every window and every start
     position of the network is a forward pass of its own, as published.
     """
 
@@ -157,7 +157,7 @@ class _Model:
         window = min(recipe.window, problem.frames)
         starts = torch.tensor(window_starts(problem.frames, window, recipe.stride), device=planes.device)
         frames = starts[:, None] + torch.arange(window, device=planes.device)
-        together = _together(recipe, planes.device)
+        together = _together(recipe, encoder, planes.device)
         loss = _poisson if recipe.loss == "poisson" else _squared
         known = ~targets.isnan()
         windows = list(torch.split(frames, together))
@@ -204,11 +204,12 @@ def _gradient(parts: Sequence[_Model], movie: Tensor) -> tuple[Tensor, float]:
     return sum(gradients[1:], gradients[0]) / len(parts), sum(losses) / len(parts)
 
 
-def _together(recipe: PublishedRecipe, device: torch.device) -> int:
+def _together(recipe: PublishedRecipe, encoder: Encoder, device: torch.device) -> int:
     """How many windows make a batch: on a CPU the smallest tensors are the fastest."""
     if not recipe.batched:
         return 1
-    return recipe.windows_at_once or (1 if device.type == "cpu" else 4)
+    many = 40 if encoder.kind == "light" else 4  # a GPU waits for launches: a small network for all its windows
+    return recipe.windows_at_once or (1 if device.type == "cpu" else many)
 
 
 def _prepared(encoder: Encoder, recipe: PublishedRecipe, most: int) -> Encoder:

@@ -33,7 +33,8 @@ class ResponseParameters:
     """From rates to deconvolved responses. "Chosen" marks a value without a source, of the usual size."""
 
     # chosen: share of the screen (height, width) over which the map of one field of view is spread, before the
-    # scatter of single neurons; recordings of 0.6 mm with 20 um a degree or so leave the screen's margin out
+    # scatter of single neurons, so that all of a movie can be judged; at 20 um a degree (V1 has 4 mm2 for a
+    # hemifield, PMC5716341) 0.63 mm see 31 degrees, 0.46 and 0.26 of the screen
     screen_share: tuple[float, float] = (0.8, 0.8)
     field_um: float = 630.0  # side of the field of view (Turishcheva 2023; from memory)
     depth_um: tuple[float, float] = (200.0, 400.0)  # chosen: layer 2/3 to 4; nothing else depends on it

@@ -11,6 +11,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -133,3 +134,20 @@ def test_simulated_mice(tmp_path: Path) -> None:
     assert not {trial.clip for trial in mice[0].trials} & {trial.clip for trial in mice[1].trials}
     done = rig("simulate-movies", "--out", tmp_path, *small, "--seed", 31)
     assert_one_clear_line(done, "simulated-31: is there already and not empty")
+
+
+def test_neurons_that_look_at_a_part_of_the_screen(tmp_path: Path) -> None:
+    small = ("--neurons", 200, "--clips", 1, "--oracle-clips", 0, "--frames", 30, "--seed", 30)
+    spread = []
+    for height, width in ((0.8, 0.8), (0.2, 0.4)):
+        out = tmp_path / f"{height}"
+        rig_json("simulate-movies", "--out", out, *small, "--screen-share", height, width)
+        centres = np.load(out / "simulated-30" / "truth" / "receptive_fields" / "centre_px.npy")
+        spread.append(centres.std(axis=0))
+    rows, columns = spread[1] / spread[0]
+    assert 0.25 <= rows < 0.6  # single neurons scatter beside the map's place
+    assert 0.5 <= columns < 0.75
+    done = rig("simulate-movies", "--out", tmp_path / "none", *small, "--screen-share", 0, 1)
+    assert done.returncode == 2
+    assert "--screen-share" in done.stderr
+    assert not (tmp_path / "none").exists()
