@@ -33,8 +33,8 @@ class PublishedRecipe:
 
     `models`: an ensemble's movies are averaged, or the gradients within one reconstruction. Windows are independent,
     so `windows_at_once` of them (None: 1 on a CPU; on a GPU 4, of a light encoder 40) are computed together, which
-    changes nothing but time and memory, about 3 GB each at the published size of the network. With `batched` off, every window and every start
-    position of the network is a forward pass of its own, as published.
+    changes nothing but time and memory, about 3 GB each at the published size of the network. With `batched` off,
+    every window and every start position of the network is a forward pass of its own, as published.
     """
 
     iterations: int = 1000
@@ -208,7 +208,9 @@ def _together(recipe: PublishedRecipe, encoder: Encoder, device: torch.device) -
     """How many windows make a batch: on a CPU the smallest tensors are the fastest."""
     if not recipe.batched:
         return 1
-    many = 40 if encoder.kind == "light" else 4  # a GPU waits for launches: a small network for all its windows
+    many = (
+        40 if encoder.kind == "light" else 4
+    )  # a GPU waits for launches: a small network for all its windows
     return recipe.windows_at_once or (1 if device.type == "cpu" else many)
 
 
