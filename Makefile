@@ -28,7 +28,7 @@ demo: setup
 
 # Whole runs keep the camera's pace: they share the cores with no other test.
 test: setup
-	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest --numprocesses 2 --ignore tests/pipeline
+	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/pipeline
 	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest tests/pipeline
 
 test-all: setup

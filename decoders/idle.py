@@ -1,7 +1,8 @@
 """The time between an answer and the next frame, given to a decoder that can use it.
 
 A frame that waits is always taken first: before each short piece of work the queue is looked at, and none is begun
-that may not be over when the next frame is due.
+that may not be over when the next frame is due, nor in the first milliseconds after a frame came: the answers to it
+are on their way then, through processes that need the same cores.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from rig.sync.clock import SessionClock
 
 _AVERAGED_S = 30.0  # as `decoders.behavior.importance`
 _FIRST_GUESS_NS = 1_000_000
+_CALM_SHARE, _CALM_NS = 0.3, 10_000_000  # of the frame's period, and the most: nothing is worked out so soon
 _MARGIN = 2  # pieces of work that must fit before the next frame
 _CALMING = 0.9  # a frame: one piece of work that took long makes careful for a few frames, not for ever
 
@@ -59,6 +61,7 @@ class IdleTime:
     ) -> None:
         self._decoder, self._answers, self._message = decoder, answers, message
         self._clock, self._period_ns = clock, period_ns
+        self._calm_ns = min(round(_CALM_SHARE * period_ns), _CALM_NS)
         self._longest_ns = _FIRST_GUESS_NS
         self._frame: Frame | None = None
         self.calls = 0
@@ -71,7 +74,7 @@ class IdleTime:
     def spend(self, frames: Subscriber) -> Message | None:
         """Work while there is time and something to do; return the message that came meanwhile, if one did."""
         while self._frame is not None and self._fits(self._frame) and self._decoder.has_work:
-            message = frames.receive()
+            message = frames.receive(self._until_calm_s(self._frame))
             if message is not None:
                 return message
             self._work(self._frame)
@@ -80,6 +83,9 @@ class IdleTime:
     def _fits(self, frame: Frame) -> bool:
         due_ns = frame.arrival_ns + self._period_ns
         return self._clock.now_ns() + _MARGIN * self._longest_ns < due_ns
+
+    def _until_calm_s(self, frame: Frame) -> float:
+        return (frame.arrival_ns + self._calm_ns - self._clock.now_ns()) / 1e9
 
     def _work(self, frame: Frame) -> None:
         begin_ns = self._clock.now_ns()

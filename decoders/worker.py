@@ -42,6 +42,7 @@ _FLOAT_BYTES = 4
 _MAP_BYTES = 1 << 16
 _LAST_WORDS_NS = 1_000_000_000
 _BAD_INPUT = 2
+_PATIENCE_SHARE, _PATIENCE_NS = 0.2, 6_000_000  # of the frame's period, and the most: see `Worker._give_way`
 _LINGER_S = 0.3  # what was sent goes when we go: readers must have had the time to take it
 
 
@@ -80,6 +81,7 @@ class Worker:
         self._expected: int | None = 0 if generation == 0 else None  # index of the next frame, once known
         self._continuity = Continuity(self._camera, self._config)
         self._watches_time = description.origin == "live"  # a replay's frames come as fast as they may
+        self._patience_ns = self._patience(description)
         self._unknown = PredictionStatus.WARMING_UP  # why, if it does not know
 
     def run(self) -> None:
@@ -184,6 +186,7 @@ class Worker:
         if self._continuity.broken_by(frame) and isinstance(self._decoder, Forgetful):
             self._decoder.forget()
             self._unknown = PredictionStatus.FRAMES_MISSING
+        self._give_way(frame)
         inference_start_ns = self._clock.now_ns()
         values = self._checked(self._decoder.step(frame))
         prediction = Prediction(
@@ -205,6 +208,19 @@ class Worker:
             self._answers.send(prediction)
         if self._idle is not None:
             self._idle.begin(frame)
+
+    def _patience(self, description: SessionDescription) -> int:
+        """Nanoseconds from a frame to its decoding: some where the closed loop acts on other decoders alone."""
+        acted_on = {policy.decoder for policy in description.config.closed_loop}
+        if not self._watches_time or not acted_on or self.name in acted_on:
+            return 0
+        return min(round(_PATIENCE_SHARE * 1e9 / self._camera.rate_hz), _PATIENCE_NS)
+
+    def _give_way(self, frame: Frame) -> None:
+        """Let decisions that are acted on be made first: they need the same cores at the same moment."""
+        wait_ns = frame.arrival_ns + self._patience_ns - self._clock.now_ns()
+        if self._patience_ns and wait_ns > 0:
+            time.sleep(wait_ns / 1e9)
 
     def _why_unknown(self) -> PredictionStatus:
         doubt = self._decoder.doubt if isinstance(self._decoder, Doubting) else None

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from decoders.worker import Worker
 from rig.bus import Bus
 from rig.config import parse_config
 from rig.description import SessionDescription
@@ -146,6 +147,48 @@ def test_every_answer_has_its_time_line(session):
             answer.inference_end_ns,
         ]
         assert times == sorted(times)
+
+
+@pytest.fixture
+def two_decoders(tmp_path):
+    """A session whose closed loop acts on the decoder `decisive` alone; `behavior` is beside it."""
+    identifier = f"test-{uuid.uuid4().hex[:8]}"
+    text = (
+        RIG
+        + """
+  decisive: {decoder: causal, camera: widefield}
+outputs:
+  laser: {driver: serial_output, port: /dev/ttyACM0}
+closed_loop:
+  - {decoder: decisive, output: laser, threshold_on: 0.7, threshold_off: 0.4, max_on_ms: 2000, max_duty: 0.3}
+"""
+    )
+    with Bus(identifier) as bus:
+        made = Session(bus, identifier, tmp_path / "session.json", text)
+        yield made
+        made.close()
+
+
+def test_a_decoder_that_nothing_acts_on_gives_way(two_decoders):
+    two_decoders.start()
+    two_decoders.until_ready()
+    for index in range(5):
+        two_decoders.send(index)
+        (answer,) = answers_to_frames(two_decoders, 1)
+        assert answer.inference_start_ns - answer.frame_arrival_ns >= 6_000_000
+        assert answer.status == PredictionStatus.OK
+
+
+def test_who_gives_way_to_whom(two_decoders):
+    live, bus = two_decoders.description, two_decoders.bus
+    fast = replace(live, frames=(replace(live.frames[0], rate_hz=100.0),))
+    alone = replace(live, config=live.config.model_copy(update={"closed_loop": []}))
+    cases = [(live, "behavior", 6_000_000), (fast, "behavior", 2_000_000), (live, "decisive", 0)]
+    cases += [(alone, "behavior", 0), (replace(live, origin="recorded.nwb"), "behavior", 0)]
+    for description, name, patience_ns in cases:
+        worker = Worker(description, name, 0, bus)
+        assert worker._patience_ns == patience_ns
+        worker.close()
 
 
 def test_it_describes_its_answers_when_it_is_ready(session):

@@ -11,7 +11,7 @@ from decoders.reconstruction.amortized import KIND
 from gui.reconstruction_match import ReconstructionMatch, StimulusTrack
 from rig.messages import Prediction, Samples
 from rig.recording.reader import SessionReader
-from tests.pipeline.rig_command import (
+from tests.rig_command import (
     ROOT,
     assert_one_clear_line,
     rig,

@@ -19,7 +19,7 @@ from nwbinspector import Importance, inspect_nwbfile
 from rig.bus import Bus
 from rig.messages import Event
 from rig.recording.reader import SessionReader
-from tests.pipeline.rig_command import CONFIGS, rig, rig_json, simulated_mouse, start_rig
+from tests.rig_command import CONFIGS, rig, rig_json, simulated_mouse, start_rig
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 from rig.closed_loop.actuator import LOOP_STOPPED
 from rig.messages import PredictionStatus
 from rig.recording.reader import SessionReader
-from tests.pipeline.rig_command import rig_json, simulated_mouse
+from tests.rig_command import rig_json, simulated_mouse
 
 STALL_AFTER_S, STALL_S, WARM_UP_S = 3.0, 1.0, 1.0
 POLICY = {"decoder": "behavior", "output": "laser", "threshold_on": 0.0, "threshold_off": 0.0}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pynwb import NWBHDF5IO, validate
 
-from tests.pipeline.rig_command import assert_one_clear_line, rig, rig_json, simulated_mouse
+from tests.rig_command import assert_one_clear_line, rig, rig_json, simulated_mouse
 
 
 def config_with_traces(folder: Path, labels: np.ndarray) -> Path:

@@ -1,7 +1,7 @@
 """A two-photon rig that shows movies, small and quick: a few seconds of it are a session."""
 
 from rig.config import load_config
-from tests.pipeline.rig_command import ROOT
+from tests.rig_command import ROOT
 
 SECONDS, CLIP_FRAMES, NEURONS = 10.5, 60, 20
 ENCODER = ROOT / "docs" / "training" / "encoder.yaml"

@@ -15,7 +15,7 @@ from decoders.reconstruction import load_encoder
 from decoders.reconstruction.dwiseneuro import DwiseNeuro, DwiseNeuroConfig
 from decoders.reconstruction.dwiseneuro_encoder import DwiseNeuroEncoder
 from decoders.reconstruction.published_training import save_published
-from tests.pipeline.rig_command import assert_one_clear_line, rig, rig_json, start_rig
+from tests.rig_command import assert_one_clear_line, rig, rig_json, start_rig
 from tests.unit.movie_phantom import write_phantom
 
 SMALL = ("stride_px=6", "features=4", "hidden=2", "frames=40")

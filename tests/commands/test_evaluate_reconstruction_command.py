@@ -12,7 +12,7 @@ from decoders.datasets.movies import open_movies
 from decoders.reconstruction.similarity import compare, smooth
 from decoders.reconstruction.stimuli import GRATING_CYCLES_PX, GRATING_HZ
 from rig.errors import CheckpointError, ConfigError, CortexrigError, DataError
-from tests.pipeline.rig_command import assert_one_clear_line, invoke, rig, rig_json
+from tests.rig_command import assert_one_clear_line, invoke, rig, rig_json
 
 QUICK = ("--iterations", 2, "--clips", 1)
 MICE = {"simulated-3", "simulated-4"}

@@ -8,7 +8,7 @@ import pytest
 from decoders.checkpoint import read_checkpoint
 from decoders.datasets.movies import open_movies
 from decoders.reconstruction.amortized import KIND, preview_movie
-from tests.pipeline.rig_command import assert_one_clear_line, rig, rig_json
+from tests.rig_command import assert_one_clear_line, rig, rig_json
 from tests.unit.movie_phantom import write_phantom
 
 NEURONS, FRAMES = 4, 90

@@ -11,7 +11,7 @@ import typer
 import yaml
 from typer.testing import CliRunner, Result
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "hardware_configs"
 RIG = str(Path(sys.executable).parent / "rig")
 TIMEOUT_S = 110

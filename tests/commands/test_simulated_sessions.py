@@ -10,7 +10,7 @@ from rig.recording.reader import SessionReader
 from rig.simulation.mouse import Mouse
 from rig.simulation.sessions import simulate_session
 from rig.simulation.widefield import WidefieldCortex
-from tests.pipeline.rig_command import ROOT, rig_json
+from tests.rig_command import ROOT, rig_json
 
 TRAINING = ROOT / "docs" / "training" / "behavior.yaml"
 

@@ -14,7 +14,7 @@ from rig.config import load_config
 from rig.errors import CheckpointError, ConfigError, DataError, SessionFileError
 from rig.messages import Frame, FrameStream
 from rig.simulation.sessions import simulate_session
-from tests.pipeline.rig_command import invoke
+from tests.rig_command import invoke
 
 TRAINING = Path(__file__).parents[2] / "docs" / "training"
 

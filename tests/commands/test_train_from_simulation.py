@@ -10,7 +10,7 @@ from rig import registry
 from rig.cli import app
 from rig.recording.reader import SessionReader
 from rig.simulation.mouse import Mouse
-from tests.pipeline.rig_command import CONFIGS, ROOT, assert_one_clear_line, rig, rig_json, simulated_mouse
+from tests.rig_command import CONFIGS, ROOT, assert_one_clear_line, rig, rig_json, simulated_mouse
 
 
 @pytest.mark.slow  # the same commands run apart, on smaller data, in the tests beside

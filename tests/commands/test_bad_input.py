@@ -8,7 +8,7 @@ import pytest
 from decoders.checkpoint import SHIPPED
 from rig.acquisition.readiness import decoder_problems
 from rig.config import load_config
-from tests.pipeline.rig_command import (
+from tests.rig_command import (
     CONFIGS,
     ROOT,
     assert_one_clear_line,

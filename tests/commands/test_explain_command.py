@@ -18,7 +18,7 @@ from decoders.behavior.explained import tables
 from decoders.datasets.recordings import open_recordings
 from decoders.normalise import bin_area
 from rig.cli import main
-from tests.pipeline.rig_command import ROOT, assert_one_clear_line, rig_json
+from tests.rig_command import ROOT, assert_one_clear_line, rig_json
 
 Here = Callable[..., subprocess.CompletedProcess[str]]
 SIZE_PX = 64

@@ -19,7 +19,7 @@ from decoders.commands.data import data
 from decoders.datasets.movies import open_movies
 from decoders.datasets.sensorium_download import MICE
 from rig.errors import DataError
-from tests.pipeline.rig_command import assert_one_clear_line, rig, rig_json
+from tests.rig_command import assert_one_clear_line, rig, rig_json
 from tests.unit.sensorium_layout import sensorium_mouse
 
 NEW = next(mouse for mouse in MICE if "29515" in mouse)

@@ -14,7 +14,7 @@ from decoders.datasets.movies import open_movies
 from decoders.reconstruction.amortized import preview_movie
 from decoders.reconstruction.similarity import compare
 from rig.errors import CheckpointError, DataError
-from tests.pipeline.rig_command import assert_one_clear_line, invoke, rig, rig_json, start_rig
+from tests.rig_command import assert_one_clear_line, invoke, rig, rig_json, start_rig
 
 QUICK = ("--iterations", 2)
 ENDINGS = {".mp4", ".npz", ".png"}

@@ -16,7 +16,7 @@ from decoders.datasets.recordings import open_recordings
 from rig.config import load_config
 from rig.errors import ConfigError, DataError
 from rig.simulation.sessions import simulate_session
-from tests.pipeline.rig_command import assert_one_clear_line, invoke, rig, rig_json
+from tests.rig_command import assert_one_clear_line, invoke, rig, rig_json
 
 TRAINING = Path(__file__).parents[2] / "docs" / "training"
 BASELINES = {"majority", "brightness", "logistic", "svm"}
