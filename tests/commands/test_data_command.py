@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from decoders.commands.data import data
 from decoders.datasets.recordings import open_recordings
 from rig.errors import DataError
-from tests.rig_command import assert_one_clear_line, rig, rig_json
 from tests.commands.zenodo_server import RECORD, Zenodo, serve
+from tests.rig_command import assert_one_clear_line, rig, rig_json
 from tests.unit.kobe_layout import kobe_folder
 
 BIG = np.random.default_rng(1).bytes(300_000)
