@@ -26,9 +26,10 @@ demo: setup
 	$(BIN)/rig verify demo/session.nwb
 	$(BIN)/rig info demo/session.nwb
 
-# Whole runs keep the camera's pace: they share the cores with no other test.
+# Whole runs keep the camera's pace: they share the cores with no other test. Two processes of many threads each would
+# wait for one another.
 test: setup
-	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/pipeline
+	OMP_NUM_THREADS=1 QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/pipeline
 	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest tests/pipeline
 
 test-all: setup

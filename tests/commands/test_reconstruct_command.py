@@ -195,7 +195,7 @@ def test_a_session_of_ours(small_session, tmp_path):
 
 
 def test_movies_along_the_motion_and_not_are_kept_apart(small_mice, tmp_path):
-    asked = (*small_mice.options, *QUICK, "--out", tmp_path / "out")
+    asked = (*small_mice.options, *QUICK, "--clips", 1, "--out", tmp_path / "out")
     still = command(*asked, "--no-motion")
     assert not still["motion"]
     with pytest.raises(DataError, match="motion"):
