@@ -85,7 +85,8 @@ class IdleTime:
         return self._clock.now_ns() + _MARGIN * self._longest_ns < due_ns
 
     def _until_calm_s(self, frame: Frame) -> float:
-        return (frame.arrival_ns + self._calm_ns - self._clock.now_ns()) / 1e9
+        until_ns = frame.arrival_ns + self._calm_ns - self._clock.now_ns()
+        return min(until_ns, self._calm_ns) / 1e9  # a replay's frames may be stamped long after now
 
     def _work(self, frame: Frame) -> None:
         begin_ns = self._clock.now_ns()
