@@ -40,6 +40,13 @@ def invoke(app: typer.Typer, *arguments: object) -> Result:
     return done
 
 
+def succeed(app: typer.Typer, *arguments: object) -> Result:
+    """Run a command in this process that must succeed."""
+    done = invoke(app, *arguments)
+    assert done.exit_code == 0, done.stderr
+    return done
+
+
 def start_rig(*arguments: object) -> subprocess.Popen[str]:
     """Start a command in the background."""
     return subprocess.Popen(

@@ -208,10 +208,9 @@ def _together(recipe: PublishedRecipe, encoder: Encoder, device: torch.device) -
     """How many windows make a batch: on a CPU the smallest tensors are the fastest."""
     if not recipe.batched:
         return 1
-    many = (
-        40 if encoder.kind == "light" else 4
-    )  # a GPU waits for launches: a small network for all its windows
-    return recipe.windows_at_once or (1 if device.type == "cpu" else many)
+    if recipe.windows_at_once or device.type == "cpu":
+        return recipe.windows_at_once or 1
+    return 40 if encoder.kind == "light" else 4  # of a small network a GPU waits for every launch
 
 
 def _prepared(encoder: Encoder, recipe: PublishedRecipe, most: int) -> Encoder:

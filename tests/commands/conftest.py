@@ -1,7 +1,8 @@
 """Movies, responses and trained encoders that the tests of several commands share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import pytest
 import torch
@@ -28,6 +29,10 @@ class SmallMovies:
     def options(self) -> tuple[object, ...]:
         """What a command has to be told to use all of this, in one thread."""
         return ("--encoder", *self.encoders, "--data", self.data, "--layout", self.layout, "--threads", 1)
+
+    def with_one_encoder(self, data: Path) -> Self:
+        """The first encoder alone, and some of the data or a copy of them."""
+        return replace(self, data=data, encoders=self.encoders[:1])
 
 
 @pytest.fixture(scope="session")

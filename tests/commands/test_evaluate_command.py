@@ -16,7 +16,7 @@ from decoders.datasets.recordings import open_recordings
 from rig.config import load_config
 from rig.errors import ConfigError, DataError
 from rig.simulation.sessions import simulate_session
-from tests.rig_command import assert_one_clear_line, invoke, rig, rig_json
+from tests.rig_command import assert_one_clear_line, rig, rig_json, succeed
 
 TRAINING = Path(__file__).parents[2] / "docs" / "training"
 BASELINES = {"majority", "brightness", "logistic", "svm"}
@@ -67,9 +67,7 @@ def published(tmp_path_factory):
 
 
 def command(*arguments):
-    done = invoke(evaluate, "behavior", *arguments)
-    assert done.exit_code == 0, done.stderr
-    return done
+    return succeed(evaluate, "behavior", *arguments)
 
 
 def report_of(*arguments):

@@ -12,7 +12,7 @@ from decoders.datasets.movies import open_movies
 from decoders.reconstruction.similarity import compare, smooth
 from decoders.reconstruction.stimuli import GRATING_CYCLES_PX, GRATING_HZ
 from rig.errors import CheckpointError, ConfigError, CortexrigError, DataError
-from tests.rig_command import assert_one_clear_line, invoke, rig, rig_json
+from tests.rig_command import assert_one_clear_line, rig, rig_json, succeed
 
 QUICK = ("--iterations", 2, "--clips", 1)
 MICE = {"simulated-3", "simulated-4"}
@@ -30,9 +30,7 @@ ABLATIONS = [
 
 
 def command(*arguments):
-    done = invoke(evaluate, "reconstruction", *arguments)
-    assert done.exit_code == 0, done.stderr
-    return done
+    return succeed(evaluate, "reconstruction", *arguments)
 
 
 def report_of(*arguments):
@@ -194,15 +192,8 @@ def test_the_published_recipe_and_its_ensemble_by_gradients(small_mice, tmp_path
 
 
 def test_all_presentations_of_a_movie(small_mice):
-    asked = (
-        "--encoder",
-        small_mice.encoders[0],
-        "--data",
-        small_mice.data / "simulated-3",
-        "--layout",
-        "sensorium",
-    )
-    report = report_of(*asked, "--threads", 1, "--iterations", 1, "--repeats", "all")
+    one_mouse = small_mice.with_one_encoder(small_mice.data / "simulated-3")
+    report = report_of(*one_mouse.options, "--iterations", 1, "--repeats", "all")
     assert report["clips"] == 4
     assert set(report["baselines"]) == {"linear", "mean_frame", "mismatched"}
     assert len(report["correlation"]["interval"]) == 2
@@ -243,17 +234,7 @@ def mouse(small_mice, tmp_path):
 
 
 def options(small_mice, data):
-    return (
-        "--encoder",
-        small_mice.encoders[0],
-        "--data",
-        data,
-        "--layout",
-        "sensorium",
-        "--threads",
-        1,
-        *QUICK,
-    )
+    return (*small_mice.with_one_encoder(data).options, *QUICK)
 
 
 def oracle(folder, kind):

@@ -14,7 +14,7 @@ from decoders.datasets.movies import open_movies
 from decoders.reconstruction.amortized import preview_movie
 from decoders.reconstruction.similarity import compare
 from rig.errors import CheckpointError, DataError
-from tests.rig_command import assert_one_clear_line, invoke, rig, rig_json, start_rig
+from tests.rig_command import assert_one_clear_line, rig, rig_json, start_rig, succeed
 
 QUICK = ("--iterations", 2)
 ENDINGS = {".mp4", ".npz", ".png"}
@@ -23,9 +23,7 @@ app.command()(reconstruct)
 
 
 def command(*arguments):
-    done = invoke(app, *arguments, "--json")
-    assert done.exit_code == 0, done.stderr
-    return json.loads(done.stdout)
+    return json.loads(succeed(app, *arguments, "--json").stdout)
 
 
 def changed_at(folder):
@@ -143,9 +141,8 @@ def test_a_preview_of_other_neurons_or_of_none(small_mice, preview, tmp_path):
 
 
 def test_killed_it_goes_on_where_it_was(small_mice, tmp_path):
-    data = small_mice.data / "simulated-3"
-    asked = ("--encoder", small_mice.encoders[0], "--data", data, "--layout", "sensorium", "--threads", 1,
-             "--iterations", 12, "--out", tmp_path / "out")  # fmt: skip
+    one_mouse = small_mice.with_one_encoder(small_mice.data / "simulated-3")
+    asked = (*one_mouse.options, "--iterations", 12, "--out", tmp_path / "out")
     running = start_rig("reconstruct", *asked)
     deadline_s = time.monotonic() + 90
     while not (finished := list((tmp_path / "out").glob("[!.]*.png"))) and time.monotonic() < deadline_s:
@@ -167,17 +164,7 @@ def test_killed_it_goes_on_where_it_was(small_mice, tmp_path):
 def test_single_trials_of_any_tier(small_mice, tmp_path):
     data = small_mice.data / "simulated-3"
     trial = open_movies(data, "sensorium")[0].of_tier("train")[1].name
-    options = (
-        "--encoder",
-        small_mice.encoders[0],
-        "--data",
-        data,
-        "--layout",
-        "sensorium",
-        "--threads",
-        1,
-        *QUICK,
-    )
+    options = (*small_mice.with_one_encoder(data).options, *QUICK)
     report = command(*options, "--trial", trial, "--out", tmp_path / "out")
     assert list(report["clips"]) == [f"simulated-3/{trial}"]
     with pytest.raises(DataError, match="no trial '99'; valid: 0, 1, 2"):
@@ -212,8 +199,7 @@ def test_what_was_finished_stays_when_a_later_trial_cannot_be_read(small_mice, t
     file = data / "data" / "responses" / f"{bad.name}.npy"
     whole = file.read_bytes()
     file.write_bytes(whole[:-100])
-    asked = ("--encoder", small_mice.encoders[0], "--data", data, "--layout", "sensorium", "--threads", 1, *QUICK,
-             "--out", tmp_path / "out")  # fmt: skip
+    asked = (*small_mice.with_one_encoder(data).options, *QUICK, "--out", tmp_path / "out")
     done = rig("reconstruct", *asked)
     assert_one_clear_line(done, f"data/responses/{bad.name}.npy: cut short, or no array of numbers")
     (first,) = (tmp_path / "out").glob("*.png")

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from decoders.behavior.live import CausalBehavior
 from decoders.commands.train import train
@@ -16,6 +15,7 @@ from rig.messages import Frame, FrameStream
 from rig.simulation.sessions import simulate_session
 from tests.rig_command import invoke
 
+pytestmark = pytest.mark.usefixtures("restore_torch")
 TRAINING = Path(__file__).parents[2] / "docs" / "training"
 
 
@@ -40,14 +40,6 @@ def movie_session(tmp_path_factory):
     path = tmp_path_factory.mktemp("movies") / "field.nwb"
     simulate_session(path, config, 13.0, lambda count: None)
     return path
-
-
-@pytest.fixture(autouse=True)
-def restore_torch():
-    threads = torch.get_num_threads()
-    yield
-    torch.use_deterministic_algorithms(False)
-    torch.set_num_threads(threads)
 
 
 def command(*arguments):

@@ -12,6 +12,7 @@ from decoders.peers import ALONE, run_peers
 from decoders.training import TrainingConfig, fix_seeds, train
 from rig.errors import CortexrigError
 
+pytestmark = pytest.mark.usefixtures("restore_torch")
 CONFIG = TrainingConfig(epochs=2, learning_rate=0.05, weight_decay=0.1, threads=1, largest_gradient=1.0)
 STEPS, BATCH = 3, 5
 
@@ -56,14 +57,6 @@ def trained(peer, folder=None):
         network = Readouts()
     train(network, losses_of(network, peer), STEPS, CONFIG, resume, peer=peer)
     return {name: value.detach().numpy() for name, value in network.named_parameters()}
-
-
-@pytest.fixture(autouse=True)
-def _as_before():
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
 
 
 def test_two_processes_make_the_steps_of_one_also_when_broken_off(tmp_path):

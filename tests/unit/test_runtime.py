@@ -10,6 +10,7 @@ from decoders.runtime import CudaGraphEngine, OnnxEngine, export_onnx
 from decoders.training import TrainingConfig, fix_seeds, train
 from rig.errors import CheckpointError
 
+pytestmark = pytest.mark.usefixtures("restore_torch")
 CONFIG = NetworkConfig(height_px=32, width_px=40, hidden=8)
 
 
@@ -135,11 +136,3 @@ def test_a_broken_resume_file(tmp_path):
     (tmp_path / "state").write_text("no state")
     with pytest.raises(CheckpointError, match="cannot be resumed from; delete it"):
         trained(tmp_path / "state")
-
-
-@pytest.fixture(autouse=True)
-def restore_torch():
-    threads = torch.get_num_threads()
-    yield
-    torch.use_deterministic_algorithms(False)
-    torch.set_num_threads(threads)
