@@ -94,6 +94,7 @@ class StandardView:
         inside = (row >= 0) & (row < rows) & (group >= 0) & (group < groups)
         self._index = row.clip(0, rows - 1) * groups + group.clip(0, groups - 1)  # (pixels, 4)
         self._shares = None if inside.all() else _shares(inside)
+        self._samples = np.empty((VIEW_PX * VIEW_PX, _SAMPLES * _SAMPLES), np.float32)  # every call fills them anew
         self.size_px = (VIEW_PX, VIEW_PX)
         self.key = "standard-" + hashlib.sha256(self._index.tobytes()).hexdigest()[:12]
         self._pixel_of = self._lookup(placement, height_px, width_px)
@@ -103,12 +104,12 @@ class StandardView:
         binned = frame if self._bin == 1 else bin_area(frame, *self._binned)
         groups = np.ascontiguousarray(binned[:, : self._width]).reshape(-1).view(_FOUR[binned.itemsize])
         # no index needs wrapping: of the ways to deal with those that would, it costs least
-        samples = groups.take(self._index, mode="wrap").view(binned.dtype).astype(np.float32, copy=False)
+        self._samples[...] = groups.take(self._index, mode="wrap").view(binned.dtype)
         if self._shares is None:
-            seen: NDArray[np.float32] = samples.dot(_EQUAL)
+            seen: NDArray[np.float32] = self._samples.dot(_EQUAL)
         else:
-            samples *= self._shares
-            seen = np.add.reduce(samples, 1)
+            self._samples *= self._shares
+            seen = np.add.reduce(self._samples, 1)
         return seen.reshape(self.size_px)
 
     def back(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
