@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from decoders.peers import ALONE, Peer
 from rig import terminal
-from rig.errors import CheckpointError
+from rig.errors import CheckpointError, ConfigError
 
 _LOG = logging.getLogger(__name__)
 _SHORTEST_CYCLE = 3  # steps: up, the top, down
@@ -106,6 +106,17 @@ class BestEpoch:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the state of a training that was broken off."""
         self.losses, self._weights = state["losses"], state["weights"]
+
+
+def check_device(device: str, processes: int = 1) -> None:
+    """Raise `ConfigError` when more GPUs are asked for, one by each process, than there are."""
+    if device != "cuda":
+        return
+    if not torch.cuda.is_available():
+        raise ConfigError("device 'cuda' asked for and none found; valid here is 'cpu'")
+    found = torch.cuda.device_count()
+    if processes > found:
+        raise ConfigError(f"--processes {processes}: each takes a GPU, and there are {found} here")
 
 
 def fix_seeds(config: TrainingConfig) -> None:

@@ -94,7 +94,7 @@ class StandardView:
         inside = (row >= 0) & (row < rows) & (group >= 0) & (group < groups)
         self._index = row.clip(0, rows - 1) * groups + group.clip(0, groups - 1)  # (pixels, 4)
         self._shares = None if inside.all() else _shares(inside)
-        self._samples = np.empty((VIEW_PX * VIEW_PX, _SAMPLES * _SAMPLES), np.float32)  # every call fills them anew
+        self._samples = np.empty((VIEW_PX**2, _SAMPLES**2), np.float32)  # filled anew by every call
         self.size_px = (VIEW_PX, VIEW_PX)
         self.key = "standard-" + hashlib.sha256(self._index.tobytes()).hexdigest()[:12]
         self._pixel_of = self._lookup(placement, height_px, width_px)

@@ -16,10 +16,12 @@ import typer
 from decoders.commands.evaluate_reconstruction import reconstruction
 from decoders.commands.options import (
     Data,
+    Device,
     Json,
     Series,
     Speed,
     SpeedUnit,
+    Threads,
     label_rule,
     provenance,
     report,
@@ -72,8 +74,8 @@ def behavior(
     seeds: Annotated[int, typer.Option(min=1, help="So many networks a fold; probabilities averaged.")] = 1,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data.")] = None,
     window_s: Annotated[float | None, typer.Option(min=0.001, help="Window of the model, seconds.")] = None,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where networks are trained.")] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of a network.")] = 2,
+    device: Device = "cpu",
+    threads: Threads = 2,
     given: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE of the model's recipe; may be repeated.")
     ] = None,

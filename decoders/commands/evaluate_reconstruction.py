@@ -13,7 +13,6 @@ import typer
 from decoders.commands.movie_options import (
     DEFAULT_RECIPE,
     Clips,
-    Device,
     Encoders,
     Iterations,
     Labels,
@@ -26,12 +25,11 @@ from decoders.commands.movie_options import (
     PreviewPath,
     RecipeName,
     Smoothing,
-    Threads,
     encoder_paths,
     opened,
     results,
 )
-from decoders.commands.options import Json, report
+from decoders.commands.options import Device, Json, Threads, report
 from decoders.reconstruction.ablations import ABLATIONS
 from rig.errors import ConfigError
 

@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from decoders.commands.options import Data, Json, Series, Speed, SpeedUnit, provenance, report, settings
+from decoders.commands.options import (
+    Data,
+    Device,
+    Json,
+    Series,
+    Speed,
+    SpeedUnit,
+    Threads,
+    provenance,
+    report,
+    settings,
+)
 from rig.errors import CheckpointError, ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -76,8 +87,8 @@ def behavior(
         list[str] | None, typer.Option("--set", help="KEY=VALUE of the recipe, retraining; may be repeated.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed, retraining.")] = 0,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where networks are retrained.")] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of a network.")] = 2,
+    device: Device = "cpu",
+    threads: Threads = 2,
     series: Series = None,
     speed: Speed = None,
     speed_unit: SpeedUnit = None,

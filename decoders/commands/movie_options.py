@@ -55,8 +55,6 @@ Smoothing = Annotated[
     float, typer.Option(min=0, help="Final Gaussian blur, frames and pixels (published: 0.5).")
 ]
 Clips = Annotated[int | None, typer.Option(min=1, help="At most so many movies of each mouse.")]
-Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the encoders compute.")]
-Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,20 +180,14 @@ def load_encoder_on(device: str, path: Path) -> "Encoder":
 
     Raises
     ------
-    ConfigError
-        For a device that is not there.
     CheckpointError
         When the file is no encoder, or one of a kind that cannot be moved there.
     """
-    import torch
-
     from decoders.reconstruction.encoder import load_encoder
 
     encoder = load_encoder(path)
     if device == "cpu":
         return encoder
-    if not torch.cuda.is_available():
-        raise ConfigError(f"--device {device}: there is no such GPU; valid here: cpu")
     move = getattr(encoder, "to", None)
     if move is None:
         raise CheckpointError(f"{path}: an encoder of kind {encoder.kind!r} cannot be moved to {device!r}")

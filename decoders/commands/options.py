@@ -29,6 +29,19 @@ SpeedUnit = Annotated[
     typer.Option("--speed-unit", help="Unit of the speed, if not as stated; layout kobe: cm/s."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads of a network.")]
+
+
+def _found(device: str) -> str:
+    """Look for the GPU that is asked for, before the work and not after; torch is imported only then."""
+    if device != "cpu":
+        from decoders.training import check_device
+
+        check_device(device)
+    return device
+
+
+Device = Annotated[Literal["cpu", "cuda"], typer.Option(callback=_found, help="Where networks compute.")]
 
 
 def refuse_existing(out: Path) -> None:

@@ -10,7 +10,6 @@ import typer
 from decoders.commands.movie_options import (
     DEFAULT_RECIPE,
     Clips,
-    Device,
     Encoders,
     Iterations,
     Labels,
@@ -22,12 +21,11 @@ from decoders.commands.movie_options import (
     PreviewPath,
     RecipeName,
     Smoothing,
-    Threads,
     encoder_paths,
     opened,
     results,
 )
-from decoders.commands.options import Json, report
+from decoders.commands.options import Device, Json, Threads, report
 from decoders.result_folder import write_arrays
 
 if TYPE_CHECKING:

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 import typer
 
-from decoders.commands.movie_options import Device, Threads, load_encoder_on
+from decoders.commands.movie_options import Labels, MovieData, MovieLayout, load_encoder_on
 from decoders.commands.options import (
     Data,
+    Device,
     Json,
     Out,
     Series,
     Speed,
     SpeedUnit,
+    Threads,
     provenance,
     refuse_existing,
     report,
@@ -53,7 +55,7 @@ def behavior(
     given: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE of the recipe; may be repeated.")
     ] = None,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the network is trained.")] = "cpu",
+    device: Device = "cpu",
     threads: Threads = 2,
     series: Series = None,
     speed: Speed = None,
@@ -117,14 +119,6 @@ def _score(predictor: "Predictor", recording: "BehaviorRecording") -> dict[str, 
     return {name: round(value, 4) if np.isfinite(value) else None for name, value in figures.items()}
 
 
-MovieData = Annotated[Path, typer.Option("--data", help="Folder of mice, or one mouse's folder or file.")]
-Labels = Annotated[
-    Path | None,
-    typer.Option(help="ROI label image (.npy); needless for the simulated microscope, which knows its own."),
-]
-MovieLayout = Annotated[Literal["sensorium", "sessions"], typer.Option(help="How the data are laid out.")]
-
-
 @train.command()
 def encoder(
     data: MovieData,
@@ -140,7 +134,7 @@ def encoder(
     given: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE of the recipe; may be repeated.")
     ] = None,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the network is trained.")] = "cpu",
+    device: Device = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads, of each process.")] = 2,
     processes: Annotated[
         int,

@@ -22,7 +22,7 @@ from decoders.reconstruction.averaging import MovingAverage
 from decoders.reconstruction.encoder import Encoder
 from decoders.reconstruction.encoder_clips import NOT_SCORED_FRAMES, MouseClips, Stretch, correlation
 from decoders.training import TrainingConfig, train
-from rig.errors import CheckpointError, ConfigError, DataError
+from rig.errors import CheckpointError, DataError
 
 _TIMED_STEPS = 3
 _LAST_STEP = 0.88  # of the time given: the rest is for what is measured afterwards
@@ -190,17 +190,6 @@ def digest(mice: Sequence[MovieMouse], recipe: str, options: EncoderOptions) -> 
     teachers = [str(path.resolve()) for path in options.teachers]
     text = " ".join([*data, recipe, str(options.seed), options.device, *teachers])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def check_device(device: str, processes: int = 1) -> None:
-    """Raise `ConfigError` when more GPUs are asked for, one by each process, than there are."""
-    if device != "cuda":
-        return
-    if not torch.cuda.is_available():
-        raise ConfigError("device 'cuda' asked for and none found; valid here is 'cpu'")
-    found = torch.cuda.device_count()
-    if processes > found:
-        raise ConfigError(f"--processes {processes}: each takes a GPU, and there are {found} here")
 
 
 def finite(loss: Tensor, stretches: Sequence[Stretch]) -> Tensor:

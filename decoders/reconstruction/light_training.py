@@ -19,7 +19,6 @@ from decoders.reconstruction.encoder_training import (
     EncoderOptions,
     EncoderReport,
     Loop,
-    check_device,
     digest,
     finite,
     held_out_correlation,
@@ -28,7 +27,7 @@ from decoders.reconstruction.encoder_training import (
 )
 from decoders.reconstruction.light_encoder import LightConfig, LightEncoder, LightNetwork
 from decoders.reconstruction.light_start import begin
-from decoders.training import TrainingConfig, fix_seeds
+from decoders.training import TrainingConfig, check_device, fix_seeds
 from rig.errors import DataError
 
 _START_CLIPS = 90  # tell where a neuron looks; more only take longer, and the training sees them all

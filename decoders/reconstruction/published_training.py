@@ -34,14 +34,13 @@ from decoders.reconstruction.encoder_training import (
     EncoderOptions,
     EncoderReport,
     Loop,
-    check_device,
     digest,
     finite,
     held_out_correlation,
     mean,
     run,
 )
-from decoders.training import TrainingConfig, fix_seeds, read_ahead
+from decoders.training import TrainingConfig, check_device, fix_seeds, read_ahead
 from rig.errors import CheckpointError, ConfigError
 
 _RATE_PER_SAMPLE = 3e-4 / 4  # published: 3e-4 for a batch of 4, in proportion

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-import torch
 
 from decoders.checkpoint import read_checkpoint
 from decoders.reconstruction import load_encoder
@@ -46,10 +45,6 @@ def test_an_encoder_and_its_mask(mouse: Path, tmp_path: Path) -> None:
     told = rig_json("train", "mask", *data, "--encoder", out, "--mouse", "mouse", "--out", mask, "--steps", 3)
     assert np.load(mask).shape == (36, 64)
     assert 0 <= told["share_of_pixels"]["scored"] <= told["share_of_pixels"]["reconstructed"] <= 1
-
-    if not torch.cuda.is_available():
-        asked = ("--encoder", out, "--mouse", "mouse", "--out", tmp_path / "other.npy", "--device", "cuda")
-        assert_one_clear_line(rig("train", "mask", *data, *asked), "--device cuda", "valid here: cpu")
 
 
 def test_an_existing_encoder_is_never_replaced(mouse: Path, tmp_path: Path) -> None:
