@@ -22,10 +22,10 @@ import torch
 
 from benchmarks import arguments, device_name, rig, tell
 from benchmarks.reconstruction_recipes import correlation
-from decoders.behavior.settings import checked
 from decoders.commands.options import settings
 from decoders.datasets.movie_trials import Trial
 from decoders.datasets.movies import MovieMouse, open_movies
+from decoders.recipe import checked
 from decoders.reconstruction import load_encoder
 from decoders.reconstruction.dwiseneuro import DwiseNeuro, initialise
 from decoders.reconstruction.dwiseneuro_encoder import DwiseNeuroEncoder

@@ -168,7 +168,7 @@ def simulate(
     out: Annotated[Path, typer.Option("--out", help="Folder for the session files.")],
     mice: Annotated[int, typer.Option(min=1, help="How many mice.")] = 5,
     sessions: Annotated[int, typer.Option(min=1, help="Sessions of each mouse, of the same brain.")] = 1,
-    minutes: Annotated[float, typer.Option(min=0.05, help="Length of each session.")] = 4.0,
+    minutes: Annotated[float, typer.Option(min=0.05, max=1440, help="Length of each session.")] = 4.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first mouse; the others follow.")] = 100,
     movie_seed: Annotated[
         int | None,
@@ -360,6 +360,11 @@ def main() -> None:
         app()
     except CortexrigError as error:
         _say(f"rig: {error}")
+        sys.exit(BAD_INPUT)
+    except OSError as error:
+        if error.filename is None:  # not about a place that somebody named
+            raise
+        _say(f"rig: {error.filename}: {error.strerror}")
         sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
         _say("rig: interrupted before the run began; nothing was recorded")

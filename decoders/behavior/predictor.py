@@ -94,7 +94,7 @@ def check_model(name: str, settings: Mapping[str, Any] | None = None) -> None:
         raise ConfigError(
             f"setting {first}={settings[first]}: {name} has no settings; those that have: {valid}"
         )
-    from decoders.behavior.settings import checked
+    from decoders.recipe import checked
 
     checked(_named(_RECIPES[name]), settings)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from decoders.behavior.cnn_gru import RnnType
 from decoders.behavior.predictor import FitOptions
-from decoders.behavior.settings import checked
 from decoders.datasets.behavior import Excerpt
+from decoders.recipe import RECIPE, checked
 
 SEED = 2021  # the published one, for FitOptions.seed 0; other seeds count from it
 
@@ -47,7 +47,7 @@ class Recipe(BaseModel):
         File of weights to start from, see `load_imagenet`. None: random weights.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = RECIPE
 
     epochs: int = Field(3, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
@@ -76,7 +76,7 @@ class RoiRecipe(BaseModel):
     (None: all); `frames_per_epoch` are drawn at random in every epoch (None: all). Adam at Keras' defaults.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = RECIPE
 
     epochs: int = Field(30, ge=1)
     learning_rate: float = Field(1e-3, gt=0)

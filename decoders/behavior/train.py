@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,10 +17,10 @@ from decoders.behavior.augment import Variation, vary
 from decoders.behavior.causal import CausalPredictor, input_size, view_of
 from decoders.behavior.model import BehaviorNetwork, NetworkConfig
 from decoders.behavior.predictor import FitOptions
-from decoders.behavior.settings import checked
 from decoders.datasets.behavior import BehaviorRecording, Excerpt
 from decoders.datasets.normalised import begun_at, normalised
 from decoders.normalise import NormaliserConfig
+from decoders.recipe import RECIPE, checked
 from decoders.training import TrainingConfig, fix_seeds, train
 from rig.errors import DataError
 
@@ -35,17 +35,17 @@ _UNPLACED = {"rotation_deg": 8.0, "log_scale": 0.08, "shift": 0.06}  # how diffe
 class Recipe(BaseModel):
     """Everything that a training can be asked to do otherwise; `rig evaluate behavior --set` names these."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = RECIPE
 
     epochs: int = Field(default=28, ge=1)
     learning_rate: float = Field(default=1.5e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
-    channels: tuple[int, ...] = (24, 48)
-    features: int = 48
-    hidden: int = 32
+    channels: tuple[PositiveInt, ...] = Field(default=(24, 48), min_length=1)
+    features: int = Field(default=48, ge=1)
+    hidden: int = Field(default=32, ge=1)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     memory: Literal["carried", "windowed"] = "carried"
-    window_s: float = Field(default=1.0, gt=0)
+    window_s: float = Field(default=1.0, gt=0, le=60)
     """What a windowed memory joins."""
     mean_s: float = Field(default=10.0, gt=0)
     """Time constant of the running mean: the light drifts slowly, and the memory outlasts it."""
@@ -151,8 +151,8 @@ class _Clips:
         self.asked = asked
         self._excerpts, self._normaliser = training, normaliser
         shortest = min(len(excerpt) for excerpt in training)
-        self._length = min(round(asked.clip_s * rate_hz), shortest)
-        self._segment = min(round(asked.segment_s * rate_hz), self._length)
+        self._length = min(max(1, round(asked.clip_s * rate_hz)), shortest)
+        self._segment = min(max(1, round(asked.segment_s * rate_hz)), self._length)
         self._views = [view_of(e.recording, bool(asked.placed)) for e in training]
         self._frames = [
             normalised(e.recording, cache, view, normaliser)

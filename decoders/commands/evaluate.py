@@ -18,6 +18,7 @@ from decoders.commands.options import (
     Data,
     Device,
     Json,
+    Seed,
     Series,
     Speed,
     SpeedUnit,
@@ -70,10 +71,12 @@ def behavior(
         Path | None,
         typer.Option(help="Folder for report, checkpoints and predictions; the same command goes on in it."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
+    seed: Seed = 0,
     seeds: Annotated[int, typer.Option(min=1, help="So many networks a fold; probabilities averaged.")] = 1,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data.")] = None,
-    window_s: Annotated[float | None, typer.Option(min=0.001, help="Window of the model, seconds.")] = None,
+    window_s: Annotated[
+        float | None, typer.Option(min=0.001, max=60, help="Window of the model, seconds.")
+    ] = None,
     device: Device = "cpu",
     threads: Threads = 2,
     given: Annotated[

@@ -17,6 +17,7 @@ from decoders.commands.options import (
     Data,
     Device,
     Json,
+    Seed,
     Series,
     Speed,
     SpeedUnit,
@@ -86,7 +87,7 @@ def behavior(
     given: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE of the recipe, retraining; may be repeated.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed, retraining.")] = 0,
+    seed: Seed = 0,
     device: Device = "cpu",
     threads: Threads = 2,
     series: Series = None,

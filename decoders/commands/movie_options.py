@@ -52,7 +52,7 @@ MaskPath = Annotated[
 ]
 DEFAULT_RECIPE = "fast"
 Smoothing = Annotated[
-    float, typer.Option(min=0, help="Final Gaussian blur, frames and pixels (published: 0.5).")
+    float, typer.Option(min=0, max=100, help="Final Gaussian blur, frames and pixels (published: 0.5).")
 ]
 Clips = Annotated[int | None, typer.Option(min=1, help="At most so many movies of each mouse.")]
 

@@ -29,7 +29,8 @@ SpeedUnit = Annotated[
     typer.Option("--speed-unit", help="Unit of the speed, if not as stated; layout kobe: cm/s."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")]
-Threads = Annotated[int, typer.Option(min=1, help="CPU threads of a network.")]
+Threads = Annotated[int, typer.Option(min=1, max=1024, help="CPU threads of a network.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of weights, and of what is drawn.")]
 
 
 def _found(device: str) -> str:

@@ -16,6 +16,7 @@ from decoders.commands.options import (
     Device,
     Json,
     Out,
+    Seed,
     Series,
     Speed,
     SpeedUnit,
@@ -50,7 +51,7 @@ def behavior(
     layout: Annotated[
         Literal["kobe", "sessions"], typer.Option(help="How the data are laid out.")
     ] = "sessions",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and of the order of the data.")] = 0,
+    seed: Seed = 0,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data.")] = None,
     given: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE of the recipe; may be repeated.")
@@ -127,7 +128,7 @@ def encoder(
     preset: Annotated[
         Literal["light", "published"], typer.Option(help="Our causal encoder, or DwiseNeuro as published.")
     ] = "light",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and of the order of the data.")] = 0,
+    seed: Seed = 0,
     minutes: Annotated[
         float | None, typer.Option(min=0.01, help="The training is planned to end within this time.")
     ] = None,
@@ -135,7 +136,7 @@ def encoder(
         list[str] | None, typer.Option("--set", help="KEY=VALUE of the recipe; may be repeated.")
     ] = None,
     device: Device = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads, of each process.")] = 2,
+    threads: Threads = 2,
     processes: Annotated[
         int,
         typer.Option(min=1, help="Processes that share every batch; on cuda each takes a GPU (published)."),
@@ -181,7 +182,7 @@ def mask(
     name: Annotated[str, typer.Option("--mouse", help="Name of the mouse, as its folder or file.")],
     out: Annotated[Path, typer.Option("--out", help="Mask to write (.npy); never overwritten.")],
     steps: Annotated[int, typer.Option(min=1, help="Steps of the published recipe: 1000.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the trials drawn.")] = 0,
+    seed: Seed = 0,
     device: Device = "cpu",
     threads: Threads = 2,
     labels: Labels = None,
@@ -222,7 +223,7 @@ def preview(
     name: Annotated[
         str | None, typer.Option("--mouse", help="Which mouse; layout sessions: all are of one field.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and of the order of the data.")] = 0,
+    seed: Seed = 0,
     given: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE of the recipe; may be repeated.")
     ] = None,

@@ -9,17 +9,17 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field, NonNegativeInt
 from torch import Tensor
 
-from decoders.behavior.settings import checked
 from decoders.checkpoint import Checkpoint
 from decoders.datasets.movies import MovieMouse, MovieTrial, Trial, split_by_clip
+from decoders.recipe import RECIPE, checked
 from decoders.reconstruction import knowledge
 from decoders.reconstruction.amortized import KIND, RATE_HZ
 from decoders.reconstruction.amortized_network import (
@@ -60,7 +60,7 @@ class PreviewOptions:
 class Recipe(BaseModel):
     """Numbers of the training; `generated` clips are made by the encoder, `stretch` frames are drawn of a clip."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = RECIPE
 
     generated: int = Field(default=100, ge=0)
     epochs: int = Field(default=8, ge=1)
@@ -70,7 +70,7 @@ class Recipe(BaseModel):
     stretch: int = Field(default=60, ge=1)
     strength: float = Field(default=3.0, gt=0)
     """Of the ridge regression that the network begins as, in mean variances of the features."""
-    lags: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(8, 11, 14), min_length=1)
+    lags: tuple[NonNegativeInt, ...] = Field(default=(8, 11, 14), min_length=1)
     bins: int = Field(default=6, ge=1)
     sums: int = Field(default=256, ge=1)
     components: int = Field(default=128, ge=1)

@@ -5,12 +5,12 @@ from typing import cast
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from decoders.behavior.settings import checked
 from decoders.datasets.movies import MovieMouse
+from decoders.recipe import RECIPE, checked
 from decoders.reconstruction import knowledge
 from decoders.reconstruction.averaging import MovingAverage
 from decoders.reconstruction.encoder_clips import MouseClips
@@ -36,7 +36,7 @@ _START_CLIPS = 90  # tell where a neuron looks; more only take longer, and the t
 class LightRecipe(BaseModel):
     """Everything that a training of the light encoder can be asked to do otherwise."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = RECIPE
 
     epochs: int = Field(default=20, ge=1)
     """At most: `--minutes` can leave fewer."""

@@ -17,13 +17,13 @@ from typing import cast
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from decoders.behavior.settings import checked
 from decoders.datasets.movies import MovieMouse
 from decoders.peers import ALONE, Peer, run_peers
+from decoders.recipe import RECIPE, checked
 from decoders.reconstruction.averaging import MovingAverage
 from decoders.reconstruction.distillation import Teachers
 from decoders.reconstruction.dwiseneuro import DwiseNeuro, DwiseNeuroConfig, initialise
@@ -52,7 +52,7 @@ _PLANE = (64, 64)
 class PublishedRecipe(BaseModel):
     """The published numbers (configuration `true_batch_001`), and what can be asked for otherwise."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = RECIPE
 
     epochs: int = Field(default=21, ge=1)
     warm_up_epochs: int = Field(default=3, ge=0)
@@ -74,8 +74,8 @@ class PublishedRecipe(BaseModel):
     Published as `ratio` 0.36 of `distillation_001`. That every sample is distilled, and that this is a share of the
     loss, is from the README (which writes 0.36%); how the other mice share it is our reading.
     """
-    core_features: tuple[int, ...] = (64, 64, 64, 64, 128, 128, 128, 256, 256)
-    spatial_strides: tuple[int, ...] = (2, 1, 1, 1, 2, 1, 1, 2, 1)
+    core_features: tuple[PositiveInt, ...] = (64, 64, 64, 64, 128, 128, 128, 256, 256)
+    spatial_strides: tuple[PositiveInt, ...] = (2, 1, 1, 1, 2, 1, 1, 2, 1)
     expansion_ratio: int = Field(default=7, ge=1)
     se_reduce_ratio: int = Field(default=32, ge=1)
     cortex_features: tuple[int, ...] = (1024, 2048, 4096)

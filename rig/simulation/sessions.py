@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rig.acquisition.states import FinishReason
 from rig.config import CameraConfig, RigConfig, SessionConfig, SimulationConfig
 from rig.description import SessionDescription
+from rig.errors import ConfigError
 from rig.messages import Frame, FrameStream, Message, Samples, SampleStream
 from rig.recording.recorder import Recorder
 from rig.simulation.mouse import Mouse
@@ -49,6 +50,8 @@ def simulate_session(path: Path, config: RigConfig, seconds: float, progress: Ca
 
     Raises
     ------
+    ConfigError
+        When the rig has no camera that can be simulated.
     RecordingError
         When the file cannot be written.
     """
@@ -186,7 +189,7 @@ def _with_landmarks(camera: CameraConfig, cortex: WidefieldCortex | VisualCortex
 def _cameras(
     config: RigConfig, simulation: SimulationConfig, mouse: Mouse
 ) -> dict[str, WidefieldCortex | VisualCortex]:
-    """What each simulated camera looks at."""
+    """What each simulated camera looks at; raises `ConfigError` when the rig has none."""
     cameras: dict[str, WidefieldCortex | VisualCortex] = {}
     if (camera := config.cameras.get("widefield")) is not None:
         cameras["widefield"] = WidefieldCortex(
@@ -206,5 +209,10 @@ def _cameras(
             camera.height_px,
             camera.width_px,
             camera.rate_hz,
+        )
+    if not cameras:
+        raise ConfigError(
+            f"rig {config.rig}: cameras {', '.join(config.cameras)} show no simulated brain; valid names are"
+            " widefield, and two_photon beside a stimulus"
         )
     return cameras

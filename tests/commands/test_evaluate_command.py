@@ -196,6 +196,8 @@ def test_bad_input_on_one_line(sessions):
     assert_one_clear_line(
         rig(*asked), "leave-one-animal-out with mice simulated-6000 only; valid are 2 or more"
     )
+    unwritable = rig("evaluate", "behavior", "--data", sessions, "--out", "/proc/report")
+    assert_one_clear_line(unwritable, "/proc/report: No such file or directory")
 
 
 def test_a_folder_of_somebody_elses_is_left_alone(sessions, tmp_path):

@@ -10,7 +10,7 @@ from rig.recording.reader import SessionReader
 from rig.simulation.mouse import Mouse
 from rig.simulation.sessions import simulate_session
 from rig.simulation.widefield import WidefieldCortex
-from tests.rig_command import ROOT, rig_json
+from tests.rig_command import CONFIGS, ROOT, assert_one_clear_line, rig, rig_json
 
 TRAINING = ROOT / "docs" / "training" / "behavior.yaml"
 
@@ -52,3 +52,9 @@ def test_a_session_runs_as_much_as_its_published_mouse(tmp_path: Path, seed: int
     with SessionReader(path) as reader:
         speed = reader.samples("treadmill").values[:, 1]
     assert np.mean(speed > 10.0) == pytest.approx(PUBLISHED_RUN_FRACTIONS[seed % 5], abs=0.06)
+
+
+def test_a_rig_without_a_simulated_brain_is_refused(tmp_path: Path) -> None:
+    done = rig("simulate", CONFIGS / "micromanager_demo.yaml", "--out", tmp_path / "out")
+    assert_one_clear_line(done, "show no simulated brain; valid names are widefield, and two_photon")
+    assert not list((tmp_path / "out").glob("*"))

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -238,12 +239,26 @@ def test_recordings_that_cannot_be_trained_on(tmp_path):
         fit("causal", [striped(0).whole(), striped(1, size=40).whole()], [], options)
     with pytest.raises(DataError, match="cannot be binned by 4"):
         input_size(129, 130)
-    with pytest.raises(ConfigError, match=r"setting wings=2: no such name; .*valid: epochs, "):
-        fit("causal", [striped(0).whole()], [], FitOptions(tmp_path, settings={"wings": 2}))
     with pytest.raises(DataError, match="40x40 pixels at 30 Hz; this model was trained on"):
         fit("causal", [striped(0).whole()], [], FitOptions(tmp_path, threads=1, settings=SMALL)).predict(
             striped(1, size=40)
         )
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"wings": 2}, r"setting wings=2: no such name; .*valid: epochs, "),
+        ({"channels": [0]}, r"setting channels=\[0\]: valid is a list of whole numbers"),
+        ({"channels": []}, r"setting channels=\[\]: valid is a list of whole numbers"),
+        ({"hidden": 0}, "setting hidden=0: valid is a whole number of 1 or more"),
+        ({"window_s": math.inf}, "setting window_s=inf: valid is a number above 0 and of 60 or less"),
+        ({"clip_s": math.inf}, "setting clip_s=inf: valid is a number above 0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(tmp_path, settings, says):
+    with pytest.raises(ConfigError, match=says):
+        fit("causal", [striped(0).whole()], [], FitOptions(tmp_path, settings=settings))
 
 
 def test_only_the_excerpt_is_trained_on(tmp_path):

@@ -4,10 +4,12 @@ import difflib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rig.errors import ConfigError
 
+RECIPE = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+"""What every recipe is: numbers that are there and stay, and no others."""
 AnyRecipe = TypeVar("AnyRecipe", bound=BaseModel)
 _KINDS = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "a word"}
 _LISTS = {"integer": "a list of whole numbers", "string": "a list of words"}
