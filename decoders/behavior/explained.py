@@ -16,13 +16,12 @@ def tables(content: Json) -> Iterator[Table]:
     data = content["provenance"]["data"]
     if "mice" in content:
         yield _mice(content, f"mice, {data} data")
-    if "areas" in content.get("mean", {}):
-        after = f"without each area, mean of mice, {data} data"
-        yield _areas(content["mean"]["areas"], f"AUC drop {after}")
-        yield _areas(content["mean"]["evidence"]["areas"], f"evidence drop (log odds) {after}")
-    if "parts" in content.get("mean", {}):
-        title = f"AUC drop without each part of the cortex, mean of mice, {data} data"
-        yield _areas(content["mean"]["parts"], title)
+    mean = content.get("mean", {})
+    for group, each in (("areas", "area"), ("parts", "part of the cortex")):
+        if group in mean:
+            after = f"without each {each}, mean of mice, {data} data"
+            yield _areas(mean[group], f"AUC drop {after}")
+            yield _areas(mean["evidence"][group], f"evidence drop (log odds) {after}")
     if "retraining" in content:
         yield _parts(content["retraining"], data)
 

@@ -124,6 +124,7 @@ def test_tables_for_people(explained: tuple[dict, Path]) -> None:
     assert f"{explained[0]['mice']['simulated-100']['auc']['mean']:.3f}" in mouse
     assert " FL " in mouse
     assert any(" 1 FL " in line for line in lines)
+    assert sum(" 1 FL&HL " in line for line in lines) == 2  # by AUC and by evidence
 
 
 def test_the_page_needs_nothing_else(explained: tuple[dict, Path]) -> None:
@@ -131,6 +132,9 @@ def test_the_page_needs_nothing_else(explained: tuple[dict, Path]) -> None:
     assert "http" not in page
     assert page.count('<path class="area"') > 60
     assert 'data-name="L-FL"' in page
+    for group in ("areas", "parts"):
+        for found in explained[0]["mean"]["evidence"][group]:
+            assert f"<td>{found['drop']['mean']:+.3f} [" in page
 
 
 def test_a_report_is_never_overwritten(
