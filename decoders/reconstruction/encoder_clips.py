@@ -51,7 +51,7 @@ class MouseClips:
     Raises
     ------
     DataError
-        When there are too few movies.
+        When there are too few movies; while reading, when a trial is too short or has negative responses.
     """
 
     def __init__(
@@ -93,16 +93,24 @@ class MouseClips:
     def _read(self, trial: MovieTrial) -> Trial:
         if trial.name in self._kept:
             return self._kept[trial.name]
-        data = trial.load()
+        data = self._checked(trial, trial.load())
+        size = sum(a.nbytes for a in (data.video, data.responses, data.behavior, data.pupil_center))
+        if trial.name not in self._kept and size <= self._free_bytes:  # threads may read it at the same time
+            self._kept[trial.name] = data
+            self._free_bytes -= size
+        return data
+
+    def _checked(self, trial: MovieTrial, data: Trial) -> Trial:
         if data.video.shape[2] < self._shortest:
             raise DataError(
                 f"{self.mouse.path}: trial {trial.name} has {data.video.shape[2]} frames; valid for training is"
                 f" {self._shortest} or more"
             )
-        size = sum(a.nbytes for a in (data.video, data.responses, data.behavior, data.pupil_center))
-        if trial.name not in self._kept and size <= self._free_bytes:  # threads may read it at the same time
-            self._kept[trial.name] = data
-            self._free_bytes -= size
+        if (least := float(data.responses.min())) < 0:  # a Poisson loss has no minimum then
+            raise DataError(
+                f"{self.mouse.path}: trial {trial.name} has responses down to {least:.3g}; valid are 0 or more, as"
+                " deconvolution leaves them (not dF/F or z-scores)"
+            )
         return data
 
 

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -213,6 +214,16 @@ def test_a_loss_that_is_not_finite_names_the_trial(few, tmp_path):
 def test_what_cannot_be_trained_is_said(few, tmp_path, changes, error, says):
     with pytest.raises(error, match=says):
         fit_light(few, options(tmp_path, **changes))
+
+
+def test_negative_responses_cannot_be_trained_on(few, tmp_path):
+    def shifted(trial):
+        data = trial.load()
+        return replace(data, responses=data.responses - 0.5)
+
+    z_scored = [replace(trial, read=partial(shifted, trial)) for trial in few[0].trials]
+    with pytest.raises(DataError, match=r"responses down to -\S+; valid are 0 or more, as deconvolution"):
+        fit_light([replace(few[0], trials=z_scored)], options(tmp_path))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
