@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from decoders.datasets import sessions
 from decoders.datasets.clips import same_movies, thumbnail
-from decoders.datasets.movie_trials import TRAIN, MovieMouse, MovieTrial, Trial
+from decoders.datasets.movie_trials import MOVIE_PX, TRAIN, MovieMouse, MovieTrial, Trial
 from decoders.datasets.speed import speed_trace
 from decoders.traces.responses import BaselineConfig, RunningResponses
 from decoders.traces.rois import RoiTraces
@@ -27,7 +27,6 @@ from rig.recording.reader import SessionReader
 from rig.recording.recorded_tables import FrameTable, SampleTable
 
 RATE_HZ = 30.0
-_MOVIE_PX = (36, 64)
 _BASELINE_S = (2.0, 60.0)  # falls over, rises over
 _TESTED_EVERY = 5  # one clip in five makes the tier oracle, as `rig train reconstruction` holds out
 _SHORTEST_FRAMES = 30  # a presentation that was broken off within a second is left out
@@ -114,7 +113,7 @@ def field_labels(
 
     simulation = config.simulation
     mouse = Mouse(simulation.seed, simulation.run_fraction)
-    grey = np.full((1, 1, *_MOVIE_PX), 127, np.uint8)  # where neurons lie is the same whatever they see
+    grey = np.full((1, 1, *MOVIE_PX), 127, np.uint8)  # where neurons lie is the same whatever they see
     height, width = size
     return VisualCortex(grey, mouse, simulation.seed, simulation.neurons, height, width, rate_hz).label_image
 
@@ -123,8 +122,8 @@ def _session(path: Path, labels: Path | None) -> _Session:
     with SessionReader(path) as reader:
         recording = sessions.movie_recording(reader, path)
         config = reader.description.config
-        if recording.movies.shape[2:] != _MOVIE_PX:
-            raise DataError(f"{path}: its movies are {recording.movies.shape[2:]} px; valid is {_MOVIE_PX}")
+        if recording.movies.shape[2:] != MOVIE_PX:
+            raise DataError(f"{path}: its movies are {recording.movies.shape[2:]} px; valid is {MOVIE_PX}")
         shown = _stream(reader, ("clip", "movie_frame"), path)
         frame_ns = recording.frames.session_ns
         responses = _recorded_responses(reader) if labels is None else None

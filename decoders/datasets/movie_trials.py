@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rig.errors import DataError
 
+MOVIE_PX = (36, 64)  # height and width of a movie's frame, as of Sensorium 2023
 TRAIN = "train"
 TIERS = (
     TRAIN,

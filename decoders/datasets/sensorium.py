@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decoders.datasets.clips import same_movies, thumbnail
-from decoders.datasets.movie_trials import TIERS, TRAIN, MovieMouse, MovieTrial, Trial
+from decoders.datasets.movie_trials import MOVIE_PX, TIERS, TRAIN, MovieMouse, MovieTrial, Trial
 from rig.errors import DataError
 
 RATE_HZ = 30.0  # of the published data; no file says it
@@ -23,7 +23,7 @@ _TRUTH = "truth"  # what `rig simulate-movies` knows beside the data
 _TIERS = Path("meta", "trials", "tiers.npy")
 _STD = Path("meta", "statistics", "responses", "all", "std.npy")
 _KINDS = ("videos", "responses", "behavior", "pupil_center")
-_ROWS = {"behavior": 2, "pupil_center": 2}
+_SIZES = {"videos": MOVIE_PX, "behavior": (2,), "pupil_center": (2,)}  # of one frame
 _LOG = logging.getLogger(__name__)
 
 
@@ -215,8 +215,9 @@ def _check_shapes(arrays: dict[str, NDArray[Any]], files: dict[str, Path]) -> No
             raise DataError(
                 f"{files[kind]}: {array.dtype} {array.shape}; valid are numbers in {dimensions} dimensions"
             )
-        if array.shape[0] != _ROWS.get(kind, array.shape[0]):
-            raise DataError(f"{files[kind]}: is {array.shape}; valid is ({_ROWS[kind]}, T)")
+        if array.shape[:-1] != _SIZES.get(kind, array.shape[:-1]):
+            valid = ", ".join(map(str, _SIZES[kind]))
+            raise DataError(f"{files[kind]}: is {array.shape}; valid is ({valid}, T)")
         if array.shape[-1] != arrays["videos"].shape[-1]:
             shown = arrays["videos"].shape[-1]
             raise DataError(

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from decoders.checkpoint import read_checkpoint
+from decoders.datasets.movie_trials import MOVIE_PX
 from rig.errors import CheckpointError, DataError
 
-HEIGHT_PX, WIDTH_PX = 36, 64  # of the movies of Sensorium 2023
+HEIGHT_PX, WIDTH_PX = MOVIE_PX
 BEHAVIORS = ("pupil dilation", "running speed")
 LIGHT_KIND = "encoder-light"
 _OURS = "metadata.npy"  # the member that every checkpoint of ours has
