@@ -61,6 +61,9 @@ def read_trial(folder: Path, name: str, neurons: int) -> Trial:
     cut = {kind: np.ascontiguousarray(array[..., :frames], np.float32) for kind, array in arrays.items()}
     for kind, array in cut.items():
         _refuse_unknown(array, files[kind])
+    least, most = float(cut["videos"].min()), float(cut["videos"].max())
+    if least < 0 or most > 255:
+        raise DataError(f"{files['videos']}: {least:g} to {most:g}; valid are grey levels, 0 to 255")
     return Trial(cut["videos"], cut["responses"], cut["behavior"], cut["pupil_center"])
 
 
@@ -87,6 +90,9 @@ def _folder(path: Path) -> _Folder:
             raise DataError(f"{path / 'data' / kind}: missing; valid is a folder with one .npy a trial")
     responses = {file.stem for file in (path / "data" / "responses").glob("*.npy")}
     recorded = tuple((str(k), tier) for k, tier in enumerate(tiers) if str(k) in responses)
+    if without := [name for name in responses if name.isdecimal() and int(name) >= len(tiers)]:
+        file = _file(path, "responses", min(without))
+        raise DataError(f"{file}: a trial without a tier; valid is one of the {len(tiers)} in {_TIERS}")
     if not recorded:
         raise DataError(f"{path / 'data' / 'responses'}: no trial of the {len(tiers)} in {_TIERS}")
     if len(recorded) < len(tiers):

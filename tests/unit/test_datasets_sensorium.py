@@ -201,6 +201,12 @@ def test_a_file_cut_short_is_named(mouse, kind, kept):
         ("data/videos/0.npy", lambda a: np.full_like(a, np.nan), "all NaN"),
         ("data/behavior/0.npy", lambda a: a[:1], "is (1, 70); valid is (2, T)"),
         ("data/videos/0.npy", lambda a: a[:20], "is (20, 64, 70); valid is (36, 64, T)"),
+        ("data/videos/0.npy", lambda a: a * 2, "valid are grey levels, 0 to 255"),
+        (
+            "data/responses/6.npy",
+            lambda a: np.ones((5, 70)),
+            "a trial without a tier; valid is one of the 6 in",
+        ),
         ("data/pupil_center/3.npy", lambda a: a[:, :65], "65 frames, its video has 70"),
         ("data/responses/3.npy", lambda a: a[:, :40], "40 frames, its video has 70"),
         ("data/responses/3.npy", lambda a: a[:4], "4 neurons, the mouse's first trial has 5"),
