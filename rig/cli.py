@@ -181,16 +181,17 @@ def simulate(
     from rig.simulation.sessions import simulate_session
 
     rig = load_config(config)
-    _make_folder(out)
-    files = []
-    count = int(minutes * 60 * max(camera.rate_hz for camera in rig.cameras.values())) * len(rig.cameras)
+    planned = {}
     for k, session in itertools.product(range(mice), range(sessions)):
-        mouse = _simulated(rig, seed + k, session, movie_seed + k if movie_seed is not None else None)
         suffix = f"-{session}" if sessions > 1 else ""
-        files.append(out / f"{rig.rig}-{seed + k}{suffix}.nwb")
-        with terminal.bar(f"mouse {k + 1} of {mice}", count) as advance:
-            simulate_session(files[-1], mouse, minutes * 60, advance)
-    _report({"sessions": [str(file) for file in files]}, as_json)
+        mouse = _simulated(rig, seed + k, session, movie_seed + k if movie_seed is not None else None)
+        planned[out / f"{rig.rig}-{seed + k}{suffix}.nwb"] = mouse
+    _make_folder(out)
+    count = int(minutes * 60 * max(camera.rate_hz for camera in rig.cameras.values())) * len(rig.cameras)
+    for k, (file, mouse) in enumerate(planned.items()):
+        with terminal.bar(f"session {k + 1} of {len(planned)}", count) as advance:
+            simulate_session(file, mouse, minutes * 60, advance)
+    _report({"sessions": [str(file) for file in planned]}, as_json)
 
 
 @app.command()
