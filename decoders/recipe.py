@@ -53,8 +53,13 @@ def _words(schema: Mapping[str, Any]) -> str:
     if "enum" in schema or kind == "null":
         return " or ".join(schema.get("enum", ["null"]))
     if kind == "array":
-        return _LISTS.get(schema.get("items", {}).get("type"), "a list")
+        items = schema.get("items", {})
+        return _limited(_LISTS.get(items.get("type"), "a list"), items)
     if schema.get("format") == "path":
         return "a file"
+    return _limited(_KINDS.get(str(kind), "a value"), schema)
+
+
+def _limited(what: str, schema: Mapping[str, Any]) -> str:
     limits = [words.format(schema[key]) for key, words in _LIMITS.items() if key in schema]
-    return " ".join([_KINDS.get(str(kind), "a value"), " and ".join(limits)]).strip()
+    return " ".join([what, " and ".join(limits)]).strip()

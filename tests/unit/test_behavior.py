@@ -249,8 +249,8 @@ def test_recordings_that_cannot_be_trained_on(tmp_path):
     ("settings", "says"),
     [
         ({"wings": 2}, r"setting wings=2: no such name; .*valid: epochs, "),
-        ({"channels": [0]}, r"setting channels=\[0\]: valid is a list of whole numbers"),
-        ({"channels": []}, r"setting channels=\[\]: valid is a list of whole numbers"),
+        ({"channels": [0]}, r"setting channels=\[0\]: valid is a list of whole numbers above 0"),
+        ({"channels": []}, r"setting channels=\[\]: valid is a list of whole numbers above 0"),
         ({"hidden": 0}, "setting hidden=0: valid is a whole number of 1 or more"),
         ({"window_s": math.inf}, "setting window_s=inf: valid is a number above 0 and of 60 or less"),
         ({"clip_s": math.inf}, "setting clip_s=inf: valid is a number above 0"),
