@@ -36,7 +36,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 class Model(BaseModel):
     """Base of every configuration model: frozen, and no key that is not known."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -110,10 +110,10 @@ class Imaging(Model):
 class CameraConfig(DriverConfig):
     """What every camera has beside its driver's own settings."""
 
-    rate_hz: PositiveFloat
+    rate_hz: float = Field(ge=0.01, le=100_000)
     """Nominal frame rate; the plan starts from it."""
-    height_px: PositiveInt
-    width_px: PositiveInt
+    height_px: int = Field(ge=1, le=65_536)
+    width_px: int = Field(ge=1, le=65_536)
     """Size of a frame after ROI and binning; a camera that gives another is refused when it is opened."""
     bits: Literal[8, 16] = 16
     """Bits of a stored pixel."""

@@ -39,6 +39,12 @@ def test_a_good_file_survives_a_round_trip() -> None:
             "serial.treadmill.rate_hz: Input should be greater than or equal to 0",
         ),
         (
+            "rate_hz: 100",
+            "rate_hz: .inf",
+            "serial.treadmill.rate_hz: Input should be a finite number (found inf)",
+        ),
+        ("rate_hz: 30", "rate_hz: 1.0e-9", "Input should be greater than or equal to 0.01 (found 1e-09)"),
+        (
             "    camera: widefield",
             "    camera: widefeld",
             "decoders.behavior.camera names 'widefeld'; valid: two",
