@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from dataclasses import replace
 
 import av
 import numpy as np
@@ -181,16 +182,17 @@ def test_a_session_of_ours(small_session, tmp_path):
         assert str(file["metadata_rate_hz"]) == "30.0"
 
 
-def test_movies_along_the_motion_and_not_are_kept_apart(small_mice, tmp_path):
-    asked = (*small_mice.options, *QUICK, "--clips", 1, "--out", tmp_path / "out")
-    still = command(*asked, "--no-motion")
-    assert not still["motion"]
-    with pytest.raises(DataError, match="motion"):
-        command(*asked)
-    moving = command(*asked[:-1], tmp_path / "other")
+def test_movies_along_the_motion_and_not_are_kept_apart(small_mice, made, tmp_path):
+    moving, out = made
     assert moving["motion"]
-    for name, told in moving["clips"].items():
-        assert told["correlation"] != still["clips"][name]["correlation"]
+    with pytest.raises(DataError, match="motion"):
+        command(*small_mice.options, "--clips", 1, *QUICK, "--no-motion", "--out", out)
+    one_mouse = replace(small_mice, data=small_mice.data / "simulated-3")
+    still = command(*one_mouse.options, "--clips", 1, *QUICK, "--no-motion", "--out", tmp_path / "still")
+    assert not still["motion"]
+    assert still["clips"]
+    for name, told in still["clips"].items():
+        assert told["correlation"] != moving["clips"][name]["correlation"]
 
 
 def test_what_was_finished_stays_when_a_later_trial_cannot_be_read(small_mice, tmp_path):
