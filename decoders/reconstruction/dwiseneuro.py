@@ -51,6 +51,17 @@ class DwiseNeuroConfig:
                 f"core_features has {len(self.core_features)} values and spatial_strides"
                 f" {len(self.spatial_strides)}; valid is one stride a block"
             )
+        grouped = (self.core_features[-1], *self.cortex_features)
+        if any(features % self.groups for features in grouped):
+            raise ValueError(
+                f"the last of core_features and cortex_features are {', '.join(map(str, grouped))}; valid are"
+                f" multiples of {self.groups}, the groups that they are divided into"
+            )
+        if min(self.core_features) * self.expansion_ratio < self.se_reduce_ratio:
+            raise ValueError(
+                f"se_reduce_ratio {self.se_reduce_ratio} leaves nothing of {min(self.core_features)} core_features,"
+                f" {self.expansion_ratio} times expanded; valid is their product or less"
+            )
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:

@@ -78,7 +78,7 @@ class PublishedRecipe(BaseModel):
     spatial_strides: tuple[PositiveInt, ...] = (2, 1, 1, 1, 2, 1, 1, 2, 1)
     expansion_ratio: int = Field(default=7, ge=1)
     se_reduce_ratio: int = Field(default=32, ge=1)
-    cortex_features: tuple[int, ...] = (1024, 2048, 4096)
+    cortex_features: tuple[PositiveInt, ...] = (1024, 2048, 4096)
 
     def network(self, neurons: tuple[int, ...]) -> DwiseNeuroConfig:
         """Sizes of the network."""
@@ -110,6 +110,10 @@ def train_published(
 
 def _recipe(mice: Sequence[MovieMouse], options: EncoderOptions) -> PublishedRecipe:
     recipe = checked(PublishedRecipe, options.settings)
+    try:
+        recipe.network(tuple(mouse.neurons for mouse in mice))
+    except ValueError as error:
+        raise ConfigError(f"the network's settings do not fit: {error}") from error
     if recipe.batch < options.processes:
         raise ConfigError(f"setting batch={recipe.batch}: valid is one sample or more for each process")
     if options.teachers and len(mice) < 2:

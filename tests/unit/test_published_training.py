@@ -175,6 +175,15 @@ def test_who_cannot_teach_is_told(mice, teacher, tmp_path):
         (1, {"teachers": ("t",)}, "--teacher: .* there is one; valid is 2 or more"),
         (2, {"settings": {"distilled_share": 0.5}}, "distilled_share: valid with --teacher"),
         (2, {"settings": {"distilled_share": 2}, "teachers": ("t",)}, "distilled_share=2: valid is a number"),
+        (
+            2,
+            {"settings": {"cortex_features": [0]}},
+            r"cortex_features=\[0\]: valid is a list of whole numbers above",
+        ),
+        (2, {"settings": {"core_features": []}}, "do not fit: .* must not be empty"),
+        (2, {"settings": {"spatial_strides": [2]}}, "do not fit: .* valid is one stride a block"),
+        (2, {"settings": {"cortex_features": [7]}}, "are 256, 7; valid are multiples of 2, the groups"),
+        (2, {"settings": {"se_reduce_ratio": 1000}}, "leaves nothing of 64 core_features, 7 times expanded"),
         (2, {"settings": {"batch": 2}, "processes": 3}, "batch=2: valid is one sample or more for each"),
     ],
 )
