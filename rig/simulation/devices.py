@@ -37,7 +37,10 @@ _JITTER_NS = 2_000_000  # USB full speed polls every millisecond; the host adds 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What goes wrong on purpose: probabilities for each line, and session seconds at which devices fail."""
+    """What goes wrong on purpose: probabilities for each line, and when devices fail.
+
+    Seconds count from the host's first word to the device, however long the host takes to come to it.
+    """
 
     corrupt: float = 0.0
     drop: float = 0.0
@@ -58,13 +61,16 @@ class Terminal:
         self._slave = slave  # held open, so that the host may come and go
         os.set_blocking(self.fd, False)
         self._heard = b""
+        self._first_heard_ns: int | None = None
 
-    def hear(self) -> list[bytes]:
+    def hear(self, now_ns: int) -> list[bytes]:
         """Return the lines that the host has sent."""
         try:
             self._heard += os.read(self.fd, 4096)
         except BlockingIOError:
             return []
+        if self._first_heard_ns is None:
+            self._first_heard_ns = now_ns
         *lines, self._heard = self._heard.split(b"\n")
         return lines
 
@@ -74,6 +80,12 @@ class Terminal:
             os.write(self.fd, data)
         except BlockingIOError:
             return
+
+    def fails(self, after_s: float | None, at_ns: int) -> bool:
+        """Whether a fault so many seconds after the host's first word has set in at a session time."""
+        if after_s is None or self._first_heard_ns is None:
+            return False
+        return at_ns - self._first_heard_ns >= after_s * _NS
 
     def close(self) -> None:
         """Pull the plug."""
@@ -114,7 +126,7 @@ class Streamer:
 
     def hear(self, now_ns: int) -> None:
         """Obey the host."""
-        for line in self.terminal.hear():
+        for line in self.terminal.hear(now_ns):
             if line == self._config.hello.encode().strip():
                 self._next = int(now_ns / self._period_ns) + 1
             elif line == self._config.goodbye.encode().strip():
@@ -131,8 +143,8 @@ class Streamer:
         session_ns = round(self._next * self._period_ns)
         self._next += 1
         self._delayed_ns = int(self._rng.integers(0, _JITTER_NS))
-        silent_s = self._faults.silence_s.get(self.name)
-        if (silent_s is not None and session_ns >= silent_s * _NS) or self._rng.random() < self._faults.drop:
+        silent = self.terminal.fails(self._faults.silence_s.get(self.name), session_ns)
+        if silent or self._rng.random() < self._faults.drop:
             return
         measured = self._measure(session_ns / _NS)
         values = [measured[column] for column in self._config.value_columns]
@@ -159,7 +171,7 @@ class Switch:
 
     def hear(self, now_ns: int) -> None:
         """Obey, and say so."""
-        for line in self.terminal.hear():
+        for line in self.terminal.hear(now_ns):
             answer = self._answers.get(line.decode("utf-8", "replace").strip(), "?")
             self.terminal.say(f"{answer} {self._clock.ticks(now_ns)}\n".encode())
 
@@ -214,8 +226,7 @@ class Program:
 
     def _vanish(self) -> None:
         for device in list(self._devices):
-            at_s = self._faults.vanish_s.get(device.name)
-            if at_s is not None and self._clock.now_ns() >= at_s * _NS:
+            if device.terminal.fails(self._faults.vanish_s.get(device.name), self._clock.now_ns()):
                 self._selector.unregister(device.terminal.fd)
                 device.terminal.close()
                 self._devices.remove(device)
@@ -276,8 +287,14 @@ def main() -> None:
     parser.add_argument("description", type=Path, help="session description, JSON")
     parser.add_argument("--corrupt", type=float, default=0.0, help="share of lines with a wrong byte")
     parser.add_argument("--drop", type=float, default=0.0, help="share of lines that are not sent")
-    parser.add_argument("--silence", type=_at, action="append", default=[], metavar="NAME@SECONDS")
-    parser.add_argument("--vanish", type=_at, action="append", default=[], metavar="NAME@SECONDS")
+    parser.add_argument(
+        "--silence", type=_at, action="append", default=[], metavar="NAME@SECONDS",
+        help="a device falls silent so long after the host's first word to it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--vanish", type=_at, action="append", default=[], metavar="NAME@SECONDS",
+        help="a device is unplugged so long after the host's first word to it",
+    )  # fmt: skip
     asked = parser.parse_args()
     if sys.platform == "win32":
         parser.error("pseudo-terminals need POSIX; on Windows pair COM ports with com0com, or use socket://")

@@ -219,7 +219,7 @@ def test_a_camera_that_vanishes_ends_the_run_with_its_file_whole(tmp_path: Path)
 
 def test_a_serial_device_that_vanishes_is_recorded_and_the_run_goes_on(tmp_path: Path) -> None:
     first = simulated_mouse(tmp_path, without=("decoders", "closed_loop"))
-    ports, program = serve_devices(first, tmp_path, "--vanish", "pupil@6")
+    ports, program = serve_devices(first, tmp_path, "--vanish", "pupil@3")
     config = simulated_mouse(
         tmp_path,
         without=("decoders", "closed_loop"),

@@ -180,10 +180,13 @@ def test_faults_are_told_as_gaps_and_junk_and_what_is_left_is_right(tmp_path: Pa
 
 
 def test_one_device_vanishes_one_falls_silent_and_the_third_goes_on(tmp_path: Path) -> None:
-    with SimulatedRig(tmp_path, "--vanish", "pupil@6", "--silence", "stimulus@6") as rig:
+    now = SessionClock.start()
+    long_ago = SessionClock(now.zero_ns - 60 * 10**9, now.started_at)  # faults wait for the host's first word
+    with SimulatedRig(tmp_path, "--vanish", "pupil@2", "--silence", "stimulus@2", clock=long_ago) as rig:
         pupil, stimulus, treadmill = (Stream(rig.source(name)) for name in ("pupil", "stimulus", "treadmill"))
         with pytest.raises(DeviceLost, match=r"^pupil: "):
             pupil.read_until(10_000)
+        assert len(pupil.ticks) > 10
         while not stimulus.of(Event):
             stimulus.messages += stimulus.source.read(0.5)
         (event,) = stimulus.of(Event)
