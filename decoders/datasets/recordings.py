@@ -38,7 +38,7 @@ def open_recordings(
     Raises
     ------
     DataError
-        When nothing is found, a recording is unusable, or two have the same name.
+        When nothing is found, a recording is unusable, two have the same name, or no file has a use for an option.
     SessionFileError
         When a session file is damaged.
     """
@@ -50,9 +50,12 @@ def open_recordings(
 
 
 def _sessions(data: Sequence[Path], rule: LabelRule | None, options: ReadingOptions) -> list[Opener]:
-    from decoders.datasets.sessions import session_files
+    from decoders.datasets.sessions import is_ours, session_files
 
-    return [partial(_session, path, rule, options) for path in session_files(data)]
+    files = session_files(data)
+    if all(is_ours(path) for path in files):
+        _refuse_unused(options, ("series", "speed", "speed_unit"), "sessions of cortexrig alone")
+    return [partial(_session, path, rule, options) for path in files]
 
 
 def _session(
@@ -69,11 +72,20 @@ def _session(
 def _kobe(data: Sequence[Path], rule: LabelRule | None, options: ReadingOptions) -> list[Opener]:
     from decoders.datasets.kobe import behavior_recording, kobe_sessions
 
+    _refuse_unused(options, ("series", "speed"), "the published layout")
     sessions = [session for folder in data for session in kobe_sessions(folder)]
     return [partial(behavior_recording, session, rule, options) for session in sessions]
 
 
 _LAYOUTS = {"sessions": _sessions, "kobe": _kobe}
+
+
+def _refuse_unused(options: ReadingOptions, names: Sequence[str], there: str) -> None:
+    for name in names:
+        if (given := getattr(options, name)) is not None:
+            raise DataError(
+                f"{name} {given!r} is of no use: the data are {there}; valid with other programs' NWB files"
+            )
 
 
 def _open_all(openers: Sequence[Opener], stack: ExitStack) -> list[BehaviorRecording]:

@@ -37,6 +37,12 @@ def refused(folder, **options):
     return str(caught.value)
 
 
+def test_names_of_series_are_of_no_use_here(folder):
+    assert refused(folder, options=ReadingOptions(series="widefield")).startswith(
+        "series 'widefield' is of no use"
+    )
+
+
 def test_the_published_layout(folder):
     with open_recordings([folder], "kobe") as recordings:
         assert [(r.mouse, r.session) for r in recordings] == [("1", "b"), ("2", "a")]

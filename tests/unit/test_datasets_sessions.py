@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from decoders.datasets.behavior import LabelRule
+from decoders.datasets.reading import ReadingOptions
 from decoders.datasets.recordings import open_recordings
 from rig.acquisition.states import FinishReason
 from rig.config import parse_config
@@ -55,8 +56,8 @@ def with_speed(change):
         yield message
 
 
-def refused(path, rule=None):
-    with pytest.raises(DataError) as caught, open_recordings([path], "sessions", rule):
+def refused(path, rule=None, options=None):
+    with pytest.raises(DataError) as caught, open_recordings([path], "sessions", rule, options):
         pass
     return str(caught.value)
 
@@ -81,6 +82,14 @@ def test_another_rule(session):
     with open_recordings([session], "sessions", rule) as (recording,):
         assert recording.rule == rule
         assert recording.running.all()
+
+
+@pytest.mark.parametrize("option", [{"series": "widefield"}, {"speed": "wheel"}, {"speed_unit": "cm/s"}])
+def test_what_other_programs_files_are_asked_is_of_no_use_here(session, option):
+    ((name, value),) = option.items()
+    text = refused(session, options=ReadingOptions(**option))
+    assert text.startswith(f"{name} {value!r} is of no use")
+    assert "other programs' NWB files" in text
 
 
 def test_landmarks_of_the_rig(tmp_path):
