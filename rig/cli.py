@@ -34,7 +34,6 @@ _SCHEMA = Path("hardware_configs/schema.json")
 _PROBE_S = 3.0
 
 app = typer.Typer(
-    help="Record, decode and close the loop at the microscope; replay and check what was recorded.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -45,6 +44,29 @@ Json = Annotated[bool, typer.Option("--json", help="Print the report as one JSON
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="Session file to write; never overwritten.")
 ]
+
+
+def _say_version(asked: bool) -> None:
+    if not asked:
+        return
+    from rig.recording.provenance import provenance
+
+    told = provenance()
+    commit = f" ({told['commit']})" if told["commit"] else ""
+    typer.echo(f"{told['program']} {told['version']}{commit}, Python {told['python']}, {told['platform']}")
+    raise typer.Exit
+
+
+@app.callback()
+def _of_all_commands(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print versions, for reports, and leave.", callback=_say_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Record, decode and close the loop at the microscope; replay and check what was recorded."""
 
 
 @app.command()
