@@ -1,5 +1,7 @@
 """The movies that were shown, read from a file or made again from their seed, and when. Light to import."""
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,9 +21,7 @@ def load_movies(config: MovieConfig) -> NDArray[np.uint8]:
         When the file is missing, unreadable, or holds something else.
     """
     if config.file is None:
-        from rig.simulation.movies import natural_movies
-
-        return natural_movies(config.clips, config.frames, config.seed, rate_hz=config.rate_hz)
+        return _made(config.clips, config.frames, config.seed, config.rate_hz)
     try:
         movies = np.load(config.file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -32,6 +32,16 @@ def load_movies(config: MovieConfig) -> NDArray[np.uint8]:
         raise ConfigError(f"{config.file}: is an archive of several arrays; {_VALID}")
     if movies.dtype != np.uint8 or movies.ndim != 4 or movies.size == 0:
         raise ConfigError(f"{config.file}: holds {movies.dtype} {movies.shape}; {_VALID}")
+    return movies
+
+
+@lru_cache(maxsize=1)
+def _made(clips: int, frames: int, seed: int, rate_hz: float) -> NDArray[np.uint8]:
+    """Make movies, for the microscope and the recorder alike; not to be written to."""
+    from rig.simulation.movies import natural_movies
+
+    movies = natural_movies(clips, frames, seed, rate_hz=rate_hz)
+    movies.flags.writeable = False
     return movies
 
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from decoders.checkpoint import read_checkpoint
+from decoders.commands.train import train
 from decoders.datasets.movies import open_movies
 from decoders.reconstruction.amortized import KIND, preview_movie
-from tests.rig_command import assert_one_clear_line, rig, rig_json
+from rig.errors import CortexrigError
+from tests.rig_command import assert_one_clear_line, invoke, rig, rig_json
 from tests.unit.movie_phantom import write_phantom
 
 NEURONS, FRAMES = 4, 90
@@ -33,14 +35,23 @@ def encoder(mouse: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def train(mouse: Path, out: Path, *more: object) -> tuple[object, ...]:
+def arguments(mouse: Path, out: Path, *more: object) -> tuple[object, ...]:
+    """What `rig train` is given."""
     data = ("--data", mouse, "--layout", "sensorium", "--out", out, "--threads", 1)
-    return ("train", "preview", *data, *given(PREVIEW), *more)
+    return ("preview", *data, *given(PREVIEW), *more)
+
+
+def refused(*asked: object) -> str:
+    """What is said of bad input, in this process."""
+    with pytest.raises(CortexrigError) as caught:
+        invoke(train, *asked)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 def test_a_preview_of_recorded_and_made_pairs(mouse: Path, encoder: Path, tmp_path: Path) -> None:
     out = tmp_path / "preview.npz"
-    report = rig_json(*train(mouse, out, "--encoder", encoder, "--seed", 3))
+    report = rig_json("train", *arguments(mouse, out, "--encoder", encoder, "--seed", 3))
     assert report["mouse"] == "mouse"
     assert report["training_clips"] + report["held_out_clips"] == 5
     assert report["generated_clips"] == 2
@@ -56,18 +67,20 @@ def test_a_preview_of_recorded_and_made_pairs(mouse: Path, encoder: Path, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["preview.npz"]
     responses = open_movies(mouse, "sensorium")[0].trials[0].load().responses
     assert np.isfinite(preview_movie(out, responses)).all()
-    assert_one_clear_line(rig(*train(mouse, out)), "preview.npz", "exists already")
+    assert_one_clear_line(rig("train", *arguments(mouse, out)), "preview.npz", "exists already")
 
 
 def test_recorded_pairs_are_enough(mouse: Path, tmp_path: Path) -> None:
-    report = rig_json(*train(mouse, tmp_path / "preview.npz"))
+    report = rig_json("train", *arguments(mouse, tmp_path / "preview.npz"))
     assert report["generated_clips"] == 0
 
 
 def test_an_encoder_of_other_neurons_is_one_clear_line(encoder: Path, tmp_path: Path) -> None:
     other = write_phantom(tmp_path / "other", NEURONS + 2, clips=3, frames=FRAMES)
-    done = rig(*train(other, tmp_path / "preview.npz", "--encoder", encoder))
-    assert_one_clear_line(done, "encoder.npz", "does not know mouse 'other' with 6 neurons", "mouse (4)")
+    text = refused(*arguments(other, tmp_path / "preview.npz", "--encoder", encoder))
+    assert "encoder.npz" in text
+    assert "does not know mouse 'other' with 6 neurons" in text
+    assert "mouse (4)" in text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other"]
 
 
@@ -85,12 +98,13 @@ def test_an_encoder_of_other_neurons_is_one_clear_line(encoder: Path, tmp_path: 
 def test_bad_input_is_one_clear_line(
     mouse: Path, tmp_path: Path, more: tuple[str, ...], said: tuple[str, ...]
 ) -> None:
-    assert_one_clear_line(rig(*train(mouse, tmp_path / "preview.npz", *more)), *said)
+    text = refused(*arguments(mouse, tmp_path / "preview.npz", *more))
+    assert all(words in text for words in said), text
     assert not (tmp_path / "preview.npz").exists()
 
 
 def test_data_that_are_not_there_and_trials_too_short_are_one_clear_line(tmp_path: Path) -> None:
     out = tmp_path / "preview.npz"
-    assert_one_clear_line(rig(*train(tmp_path / "nowhere", out)), "nowhere")
+    assert_one_clear_line(rig("train", *arguments(tmp_path / "nowhere", out)), "nowhere")
     short = write_phantom(tmp_path / "short", NEURONS, clips=3, frames=40)
-    assert_one_clear_line(rig(*train(short, out)), "short: trials of 40 frames", "valid for a preview is")
+    assert "short: trials of 40 frames; valid for a preview is" in refused(*arguments(short, out))

@@ -145,7 +145,7 @@ def test_info(live: tuple[Path, dict[str, Any]]) -> None:
 def test_a_killed_decoder_loses_no_frame_and_replays(tmp_path: Path) -> None:
     session = tmp_path / "session.nwb"
     engine = start_rig(
-        "run", CONFIGS / "simulated_mouse.yaml", "--duration", 10, "--no-gui", "--output", session, "--json"
+        "run", CONFIGS / "simulated_mouse.yaml", "--duration", 7, "--no-gui", "--output", session, "--json"
     )
     wait_until_running(session)
     time.sleep(1.5)
@@ -219,7 +219,7 @@ def test_a_camera_that_vanishes_ends_the_run_with_its_file_whole(tmp_path: Path)
 
 def test_a_serial_device_that_vanishes_is_recorded_and_the_run_goes_on(tmp_path: Path) -> None:
     first = simulated_mouse(tmp_path, without=("decoders", "closed_loop"))
-    ports, program = serve_devices(first, tmp_path, "--vanish", "pupil@3")
+    ports, program = serve_devices(first, tmp_path, "--vanish", "pupil@2")
     config = simulated_mouse(
         tmp_path,
         without=("decoders", "closed_loop"),
@@ -229,12 +229,12 @@ def test_a_serial_device_that_vanishes_is_recorded_and_the_run_goes_on(tmp_path:
         outputs__laser__port=ports["laser"],
     )
     session = tmp_path / "session.nwb"
-    done = rig("run", config, "--duration", 8, "--no-gui", "--output", session, "--json")
+    done = rig("run", config, "--duration", 5, "--no-gui", "--output", session, "--json")
     assert program.stdin is not None
     program.communicate(timeout=10)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert report["streams"]["widefield"]["received"] >= 230
+    assert report["streams"]["widefield"]["received"] >= 140
     with SessionReader(session) as reader:
         lost = [event.stream for event in reader.events() if event.kind == "device_lost"]
         assert lost == ["pupil"]
@@ -272,7 +272,7 @@ def test_a_killed_window_loses_nothing(tmp_path: Path) -> None:
     engine = start_rig(
         "run",
         simulated_mouse(tmp_path, without=("decoders", "closed_loop")),
-        "--duration", 6, "--output", session, "--screenshots", tmp_path / "pictures", "--json",
+        "--duration", 4, "--output", session, "--screenshots", tmp_path / "pictures", "--json",
     )  # fmt: skip
     wait_until_running(session)
     time.sleep(1)

@@ -310,6 +310,9 @@ def test_movies_are_made_again_from_their_seed() -> None:
     movies = load_movies(config)
     assert movies.dtype == np.uint8
     assert movies.shape[:2] == (2, 5)
+    assert load_movies(config) is movies, "the recorder stores what the microscope has made"
+    others = load_movies(MovieConfig(seed=4, clips=2, frames=5))  # the last ones alone are kept
+    assert not np.array_equal(movies, others)
     assert np.array_equal(movies, load_movies(config))
 
 
