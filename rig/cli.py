@@ -8,6 +8,7 @@ import json
 import logging
 import signal
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -20,6 +21,7 @@ from rich.logging import RichHandler
 from rig import registry, terminal
 from rig.acquisition.states import FinishReason
 from rig.errors import ConfigError, CortexrigError
+from rig.simulation.visual_parameters import ResponseParameters
 
 if TYPE_CHECKING:
     from rig.acquisition.engine import Engine
@@ -32,6 +34,7 @@ BAD_INPUT = 2
 INCOMPLETE = 1
 _SCHEMA = Path("hardware_configs/schema.json")
 _PROBE_S = 3.0
+_USUAL_RESPONSES = ResponseParameters()
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -232,14 +235,14 @@ def simulate_movies(
         typer.Option(
             min=0.05, max=1, help="Shares of the screen's height and width that one field's neurons look at."
         ),
-    ] = (0.8, 0.8),
+    ] = _USUAL_RESPONSES.screen_share,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first mouse; the others follow.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Write responses of simulated visual cortex to movies, as Sensorium 2023 does, with the truth beside them."""
-    from rig.simulation.movie_responses import MovieSession, ResponseParameters, simulate_movie_responses
+    from rig.simulation.movie_responses import MovieSession, simulate_movie_responses
 
-    parameters = ResponseParameters(screen_share=screen_share)
+    parameters = replace(_USUAL_RESPONSES, screen_share=screen_share)
     made = []
     for k in range(mice):
         session = MovieSession(seed + k, neurons, clips, oracle_clips, repeats, frames, parameters)

@@ -18,7 +18,7 @@ from rig.simulation.mouse import Mouse, smooth_noise
 from rig.simulation.movies import natural_movie
 from rig.simulation.response_folder import ResponseFolder
 from rig.simulation.visual_neurons import GREY, VisualNeurons, draw_neurons
-from rig.simulation.visual_parameters import VisualParameters
+from rig.simulation.visual_parameters import ResponseParameters, VisualParameters
 from rig.simulation.widefield import indicator_response
 
 HEIGHT_PX, WIDTH_PX, RATE_HZ = 36, 64, 30.0  # movies of Sensorium 2023 (Turishcheva 2023, arXiv 2305.19654)
@@ -26,32 +26,6 @@ GAP_FRAMES = 15  # chosen: grey after each clip; longer than the receptive field
 _REMEMBERED_FRAMES = 180  # GCaMP6s has decayed to 0.05 % in 6 s
 MOST_CLIPS = 100_000  # numbers from here on are those of oracle clips
 _PLACES, _NEURONS, _GAINS, _SHARED, _SPIKES, _NOISE, _SCANNER, _ORDER = range(8)  # independent random streams
-
-
-@dataclass(frozen=True, slots=True)
-class ResponseParameters:
-    """From rates to deconvolved responses. "Chosen" marks a value without a source, of the usual size."""
-
-    # chosen: share of the screen (height, width) over which the map of one field of view is spread, before the
-    # scatter of single neurons, so that all of a movie can be judged; at 20 um a degree (V1 has 4 mm2 for a
-    # hemifield, PMC5716341) 0.63 mm see 31 degrees, 0.46 and 0.26 of the screen
-    screen_share: tuple[float, float] = (0.8, 0.8)
-    field_um: float = 630.0  # side of the field of view (Turishcheva 2023; from memory)
-    depth_um: tuple[float, float] = (200.0, 400.0)  # chosen: layer 2/3 to 4; nothing else depends on it
-    # volume rate of the mesoscope, resampled to 30 Hz (Turishcheva 2023: 8 Hz; from memory)
-    imaging_hz: float = 8.0
-    # sd of noise in dF/F of one sample, median over neurons: the one value that is calibrated, so that a response
-    # correlates with its noise-free self by 0.39 or so (docs/simulation.md)
-    noise_dff: float = 0.13
-    noise_log_sd: float = 0.4  # chosen: expression and depth differ
-    # mean, sd of log gain for one sd of pupil diameter: visual gain grows with arousal short of running, by a
-    # tenth to a fifth (Reimer 2014, Neuron 84:355; from memory)
-    pupil_gain: tuple[float, float] = (0.12, 0.10)
-    pupil_px_per_mm: float = 40.0  # chosen: eye camera
-    pupil_centre_px: tuple[float, float] = (160.0, 120.0)  # chosen: eye in the middle of 320 x 240
-    # chosen: responses are in arbitrary units; this brings their sd near 10, the range that the published readout
-    # (softplus of beta 0.07) is made for
-    units_per_dff: float = 100.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Parameters of the simulated visual cortex: neurons and two-photon microscope, with their sources."""
+"""Parameters of the simulated visual cortex: neurons, microscope and responses, with their sources. Light to import."""
 
 from dataclasses import dataclass
 
@@ -67,3 +67,29 @@ class VisualParameters:
     motion_px: float = 0.25  # chosen: sd, rigid
     motion_s: float = 0.15  # chosen
     running_motion_px: float = 0.5  # chosen: displacement while running
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseParameters:
+    """From rates to deconvolved responses. "Chosen" marks a value without a source, of the usual size."""
+
+    # chosen: share of the screen (height, width) over which the map of one field of view is spread, before the
+    # scatter of single neurons, so that all of a movie can be judged; at 20 um a degree (V1 has 4 mm2 for a
+    # hemifield, PMC5716341) 0.63 mm see 31 degrees, 0.46 and 0.26 of the screen
+    screen_share: tuple[float, float] = (0.8, 0.8)
+    field_um: float = 630.0  # side of the field of view (Turishcheva 2023; from memory)
+    depth_um: tuple[float, float] = (200.0, 400.0)  # chosen: layer 2/3 to 4; nothing else depends on it
+    # volume rate of the mesoscope, resampled to 30 Hz (Turishcheva 2023: 8 Hz; from memory)
+    imaging_hz: float = 8.0
+    # sd of noise in dF/F of one sample, median over neurons: the one value that is calibrated, so that a response
+    # correlates with its noise-free self by 0.39 or so (docs/simulation.md)
+    noise_dff: float = 0.13
+    noise_log_sd: float = 0.4  # chosen: expression and depth differ
+    # mean, sd of log gain for one sd of pupil diameter: visual gain grows with arousal short of running, by a
+    # tenth to a fifth (Reimer 2014, Neuron 84:355; from memory)
+    pupil_gain: tuple[float, float] = (0.12, 0.10)
+    pupil_px_per_mm: float = 40.0  # chosen: eye camera
+    pupil_centre_px: tuple[float, float] = (160.0, 120.0)  # chosen: eye in the middle of 320 x 240
+    # chosen: responses are in arbitrary units; this brings their sd near 10, the range that the published readout
+    # (softplus of beta 0.07) is made for
+    units_per_dff: float = 100.0

@@ -9,8 +9,9 @@ from scipy.optimize import nnls
 from decoders.datasets.movies import open_movies
 from rig.errors import ConfigError
 from rig.simulation.deconvolution import deconvolve
-from rig.simulation.movie_responses import MovieSession, ResponseParameters, simulate_movie_responses
+from rig.simulation.movie_responses import MovieSession, simulate_movie_responses
 from rig.simulation.movies import natural_movie
+from rig.simulation.visual_parameters import ResponseParameters
 
 NEURONS, CLIPS, ORACLE, REPEATS, FRAMES = 80, 5, 2, 3, 150
 
