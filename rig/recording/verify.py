@@ -16,7 +16,9 @@ from rig.recording.reader import SessionReader
 from rig.recording.recorded_tables import FrameTable, SampleTable
 
 _CLOCK_FIT = "clock_fit"
+_SILENT = "serial_silent"
 _NS_PER_MS = 1e6
+_NS_PER_S = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,9 @@ class VerifyReport:
 def verify(path: Path) -> VerifyReport:
     """Compare a session file with what its devices counted.
 
-    A file is complete when it was closed, its run did not fail, every index from 0 on is there once, nothing
-    was lost, and no stamp goes backwards. What a decoder skipped does not count: it is in the file.
+    A file is complete when it was closed, its run did not fail, no device went away or fell silent for good, every
+    index from 0 on is there once, nothing was lost, and no stamp goes backwards. What a decoder skipped does not
+    count: it is in the file.
 
     Raises
     ------
@@ -73,11 +76,12 @@ def verify(path: Path) -> VerifyReport:
         When the file cannot be read.
     """
     with SessionReader(path) as session:
-        streams, reasons = {}, list(_ending(session))
+        streams, reasons = {}, [*_ending(session), *_lost_devices(session)]
         for name, table in _tables(session):
             gaps = session.gaps(name)
             streams[name] = _stream_report(session, name, table, gaps)
             reasons += [f"{name}: {problem}" for problem in _problems(table, gaps)]
+            reasons += _silence(session, name, table)
         return VerifyReport(
             path=str(path),
             complete=not reasons,
@@ -103,6 +107,24 @@ def _ending(session: SessionReader) -> Iterator[str]:
         yield "the file was never closed; rig recover saves what was flushed"
     if session.finish_reason is FinishReason.FAILED:
         yield f"the run failed: {'; '.join(session.errors) or 'no error was recorded'}"
+
+
+def _lost_devices(session: SessionReader) -> Iterator[str]:
+    """Say which devices went away while the run went on: what they would have sent, nobody has counted."""
+    for event in session.events():
+        if event.kind == "device_lost":
+            why = event.text.removeprefix(f"{event.stream}: ")
+            yield f"{event.stream}: lost after {event.session_ns / _NS_PER_S:.1f} s: {why}"
+
+
+def _silence(session: SessionReader, name: str, table: FrameTable | SampleTable) -> list[str]:
+    """Say so when a stream fell silent and nothing came of it after that."""
+    silent_ns = [
+        event.session_ns for event in session.events() if (event.stream, event.kind) == (name, _SILENT)
+    ]
+    if not silent_ns or np.any(table.session_ns > silent_ns[-1]):
+        return []
+    return [f"{name}: silent after {silent_ns[-1] / _NS_PER_S:.1f} s, to the end"]
 
 
 def _stream_report(

@@ -238,6 +238,10 @@ def test_a_serial_device_that_vanishes_is_recorded_and_the_run_goes_on(tmp_path:
     with SessionReader(session) as reader:
         lost = [event.stream for event in reader.events() if event.kind == "device_lost"]
         assert lost == ["pupil"]
+    verified = json.loads(rig("verify", session, "--json").stdout)
+    assert not verified["complete"]
+    (reason,) = verified["reasons"]
+    assert reason.startswith("pupil: lost after ")
 
 
 def serve_devices(config: Path, folder: Path, *faults: str) -> tuple[dict[str, str], "subprocess.Popen[str]"]:

@@ -56,6 +56,33 @@ def test_skipped_frames_of_a_decoder_are_told_and_do_not_count(tmp_path: Path) -
     assert (report.decoders["behavior"].skipped, report.decoders["behavior"].restarts) == (2, 1)
 
 
+def lost(stream: str, text: str) -> Event:
+    return Event(stream, "device_lost", text, 400_000_000, 400_000_000)
+
+
+def silent(at_ns: int) -> Event:
+    return Event("pupil", "serial_silent", "nothing for 1.0 s", at_ns, at_ns)
+
+
+@pytest.mark.parametrize(
+    ("event", "reasons"),
+    [
+        (lost("treadmill", "treadmill: unplugged"), ("treadmill: lost after 0.4 s: unplugged",)),
+        (lost("outputs", "laser: no answer"), ("outputs: lost after 0.4 s: laser: no answer",)),
+        (silent(3_000_000_000), ("pupil: silent after 3.0 s, to the end",)),
+        (silent(400_000_000), ()),  # it spoke again
+    ],
+)
+def test_a_device_that_went_away_makes_a_session_incomplete(
+    tmp_path: Path, event: Event, reasons: tuple[str, ...]
+) -> None:
+    path = tmp_path / "s.nwb"
+    record(path, [*example_messages(), event])
+    report = verify(path)
+    assert report.reasons == reasons
+    assert report.complete == (not reasons)
+
+
 def test_gaps_are_told_with_their_numbers(tmp_path: Path) -> None:
     path = tmp_path / "s.nwb"
     record(path, example_messages(gaps=True))
