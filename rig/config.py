@@ -10,7 +10,7 @@ import json
 import logging
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import (
@@ -55,6 +55,8 @@ class Model(BaseModel):
 class DriverConfig(Model):
     """Base of every driver's own model; `driver` is narrowed to a literal there."""
 
+    one_a_rig: ClassVar[bool] = False
+    """Whether a rig can have no second device of this driver."""
     driver: str
 
 
@@ -307,6 +309,14 @@ class RigConfig(Model):
         twice = sorted({name for name in streams if streams.count(name) > 1})
         if twice:
             raise ValueError(f"names must differ between devices and decoders: {', '.join(twice)} used twice")
+        for name, camera in self.cameras.items():
+            others = [
+                other for other, c in self.cameras.items() if c.driver == camera.driver and other != name
+            ]
+            if camera.one_a_rig and others:
+                raise ValueError(
+                    f"cameras {name} and {', '.join(others)} have driver {camera.driver}; valid is one such camera a rig"
+                )
         driven = [policy.output for policy in self.closed_loop]
         if len(driven) > len(set(driven)):
             raise ValueError("an output can follow one closed_loop policy only")

@@ -221,7 +221,8 @@ def preview(
         Path | None, typer.Option("--encoder", help="Encoder of the same neurons; it makes further pairs.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--mouse", help="Which mouse; layout sessions: all are of one field.")
+        str | None,
+        typer.Option("--mouse", help="Which recording, or animal: all of its recordings."),
     ] = None,
     seed: Seed = 0,
     given: Annotated[

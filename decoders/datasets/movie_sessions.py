@@ -54,6 +54,7 @@ class _Session:
     """What one session holds, on its own clock; `movies` are (clips, T, H, W)."""
 
     path: Path
+    animal: str
     origin: str
     movies: NDArray[np.uint8]
     responses: _Samples
@@ -133,6 +134,7 @@ def _session(path: Path, labels: Path | None) -> _Session:
             responses = _Samples(frame_ns, _responses(path, recording, image, _decay_s(config)))
         return _Session(
             path=path,
+            animal=config.session.subject.subject_id.strip(),
             origin="simulated" if config.simulation is not None else "recorded",
             movies=recording.movies,
             responses=responses,
@@ -255,5 +257,12 @@ def _mouse(session: _Session, clips: Sequence[str], tested: set[str]) -> MovieMo
     std = session.responses.values.std(axis=0)
     response_std = np.asarray(std, np.float32)
     return MovieMouse(
-        session.path.stem, session.path, len(std), RATE_HZ, trials, response_std, session.origin
+        name=session.path.stem,
+        animal=session.animal,
+        path=session.path,
+        neurons=len(std),
+        rate_hz=RATE_HZ,
+        trials=trials,
+        response_std=response_std,
+        origin=session.origin,
     )

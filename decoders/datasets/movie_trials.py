@@ -73,6 +73,10 @@ class MovieMouse:
 
     Attributes
     ----------
+    name
+        Of the recording: the folder's, or the session file's.
+    animal
+        Who was recorded; several recordings may be of one.
     path
         Folder or file of its data.
     neurons
@@ -86,6 +90,7 @@ class MovieMouse:
     """
 
     name: str
+    animal: str
     path: Path
     neurons: int
     rate_hz: float

@@ -132,7 +132,8 @@ def _mouse(folder: _Folder, clips: Sequence[str]) -> MovieMouse:
         for (name, tier), clip in zip(folder.trials, clips, strict=True)
     )
     origin = "simulated" if (folder.path / _TRUTH).is_dir() else "recorded"
-    return MovieMouse(folder.path.name, folder.path, folder.neurons, RATE_HZ, trials, _std(folder), origin)
+    name = folder.path.name
+    return MovieMouse(name, name, folder.path, folder.neurons, RATE_HZ, trials, _std(folder), origin)
 
 
 # --- which movie ---

@@ -111,21 +111,25 @@ def response_source(mouse: MovieMouse, layout: str, labels: Path | None) -> Resp
 
 
 def one_field(mice: Sequence[MovieMouse], name: str | None) -> MovieMouse:
-    """One mouse by name, or all recordings of one field of neurons as one.
+    """One recording by name, or all those of one animal as one: they have to be of the same neurons.
 
     Raises
     ------
     DataError
-        For an unknown name, or recordings of different numbers of neurons.
+        For an unknown name, or recordings of several animals or of different numbers of neurons.
     """
-    chosen = [mouse for mouse in mice if name in (None, mouse.name)]
-    if not chosen or len({mouse.neurons for mouse in chosen}) > 1:
-        have = ", ".join(f"{mouse.name} ({mouse.neurons} neurons)" for mouse in mice)
+    chosen = [mouse for mouse in mice if name in (None, mouse.name, mouse.animal)]
+    if len({(mouse.animal, mouse.neurons) for mouse in chosen}) != 1:
+        have = ", ".join(f"{mouse.name} ({_who(mouse)}{mouse.neurons} neurons)" for mouse in mice)
         raise DataError(f"a preview is of one mouse; --mouse {name or 'NAME'}: valid is one of {have}")
     first = chosen[0]
     trials = tuple(trial for mouse in chosen for trial in mouse.trials)
     std = np.mean([mouse.response_std for mouse in chosen], axis=0)
     return replace(first, trials=trials, response_std=np.asarray(std, np.float32))
+
+
+def _who(mouse: MovieMouse) -> str:
+    return f"{mouse.animal}, " if mouse.animal not in ("", mouse.name) else ""
 
 
 def fit_preview(

@@ -59,6 +59,7 @@ class TriggerProperty(Model):
 class MicroManagerConfig(CameraConfig):
     """A camera driven by Micro-Manager."""
 
+    one_a_rig = True  # a process has one core, and a core one camera at a time
     driver: Literal["micromanager"]
     backend: Literal["python", "java"] = "python"
     mm_app_path: str = AUTO

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rig.config import json_schema, load_config, parse_config
 from rig.errors import ConfigError
@@ -67,6 +68,15 @@ def test_one_line_with_what_would_be_valid(old: str, new: str, said: str) -> Non
     message = str(caught.value)
     assert said in message
     assert message.startswith("rig.yaml:")
+
+
+def test_a_second_camera_of_micromanager_is_refused_before_it_is_opened() -> None:
+    content = yaml.safe_load((CONFIGS / "micromanager_demo.yaml").read_text(encoding="utf-8"))
+    content["cameras"]["second"] = content["cameras"]["demo_camera"]
+    with pytest.raises(
+        ConfigError, match="demo_camera and second have driver micromanager; valid is one such"
+    ):
+        parse_config(yaml.safe_dump(content), "rig.yaml")
 
 
 def test_the_line_is_that_of_the_key() -> None:

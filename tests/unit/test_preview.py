@@ -206,6 +206,16 @@ def test_two_fields_are_not_one_preview(mouse, tmp_path):
             training.one_field([mouse, other], name)
 
 
+def test_as_many_neurons_of_another_brain_are_not_the_same(mouse):
+    friday = replace(mouse, name="friday")
+    stranger = replace(mouse, name="saturday", animal="stranger")
+    assert len(training.one_field([mouse, friday], None).trials) == 24
+    assert len(training.one_field([mouse, friday, stranger], "phantom").trials) == 24
+    assert len(training.one_field([mouse, friday, stranger], "friday").trials) == 12
+    with pytest.raises(DataError, match=r"friday \(phantom, 60 neurons\), saturday \(stranger, 60 neurons\)"):
+        training.one_field([mouse, friday, stranger], None)
+
+
 def field_labels():
     labels = np.zeros((SIDE_PX, SIDE_PX), np.int64)
     for k in range(NEURONS):

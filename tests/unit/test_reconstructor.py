@@ -47,7 +47,9 @@ def mouse(models):
 
     shown = [("train", 0), ("train", 1), ("oracle", 1), ("oracle", 2), ("oracle", 3), ("oracle", 2)]
     trials = tuple(trial(str(at), tier, clip) for at, (tier, clip) in enumerate(shown))
-    return MovieMouse("mouse", Path("data/mouse"), 48, 30.0, trials, np.ones(48, np.float32), "simulated")
+    return MovieMouse(
+        "mouse", "mouse", Path("data/mouse"), 48, 30.0, trials, np.ones(48, np.float32), "simulated"
+    )
 
 
 @pytest.fixture(scope="module")
