@@ -315,7 +315,7 @@ class RigConfig(Model):
             ]
             if camera.one_a_rig and others:
                 raise ValueError(
-                    f"cameras {name} and {', '.join(others)} have driver {camera.driver}; valid is one such camera a rig"
+                    f"cameras {name} and {', '.join(others)} have driver {camera.driver}; valid is one such camera"
                 )
         driven = [policy.output for policy in self.closed_loop]
         if len(driven) > len(set(driven)):

@@ -1,6 +1,7 @@
 """Training of the causal run/rest decoder: excerpts of recordings to a predictor."""
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -24,6 +25,7 @@ from decoders.recipe import RECIPE, checked
 from decoders.training import TrainingConfig, fix_seeds, train
 from rig.errors import DataError
 
+_LOG = logging.getLogger(__name__)
 Clip = tuple[int, int]  # which excerpt, and its first frame
 _SAMPLED, _SAMPLED_S = (
     10,
@@ -102,6 +104,17 @@ def recipe(options: FitOptions, placeable: bool) -> Recipe:
     return checked(Recipe, asked)
 
 
+def placeable(recordings: Sequence[BehaviorRecording]) -> bool:
+    """Whether all of them have the landmarks of the standard view; says which lack them where others have them."""
+    lacking = {r.path.name for r in recordings if len(r.landmarks_px or {}) < 2}
+    if lacking and len(lacking) < len({r.path.name for r in recordings}):
+        _LOG.warning(
+            "%s: fewer than two of imaging.landmarks_px, so no recording is seen in the standard view",
+            ", ".join(sorted(lacking)),
+        )
+    return not lacking
+
+
 def fit(training: Sequence[Excerpt], validation: Sequence[Excerpt], options: FitOptions) -> CausalPredictor:
     """Train the causal decoder; `validation` is not needed and not looked at.
 
@@ -110,8 +123,7 @@ def fit(training: Sequence[Excerpt], validation: Sequence[Excerpt], options: Fit
     DataError
         When recordings differ in size or rate, or lack one of run and rest.
     """
-    placeable = all(len(excerpt.recording.landmarks_px or {}) > 1 for excerpt in training)
-    asked = recipe(options, placeable)
+    asked = recipe(options, placeable([excerpt.recording for excerpt in training]))
     rate_hz, size = _one_kind(training, bool(asked.placed))
     config = TrainingConfig(
         epochs=asked.epochs,

@@ -59,6 +59,18 @@ def striped(seed, frames=900, size=32):
     return recording(f"stripe{seed}", pixels.astype(np.uint16), running)
 
 
+def test_recordings_without_landmarks_are_named_where_others_have_them(caplog):
+    placed = recording("placed", np.zeros((1, 2, 2), np.uint16), np.zeros(1, bool), LANDMARKS_PX)
+    bare = recording("bare", placed.frames, placed.running)
+    assert module.placeable([placed, placed])
+    assert not module.placeable([bare, bare])
+    assert not caplog.records
+    assert not module.placeable([placed, bare])
+    assert caplog.messages == [
+        "bare.nwb: fewer than two of imaging.landmarks_px, so no recording is seen in the standard view"
+    ]
+
+
 def live(frames, camera=CAMERA, **settings):
     config = CausalBehavior.Config(decoder="causal", camera="widefield", **settings)
     decoder = CausalBehavior("behavior", config)
