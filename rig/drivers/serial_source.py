@@ -17,6 +17,7 @@ from rig.errors import DeviceError, DeviceLost
 from rig.messages import Event, Gap, Samples, SampleStream
 
 _SECOND_NS = 1_000_000_000
+_QUIET_NS = 500_000_000  # a line of 256 bytes takes 270 ms at 9600 baud: what comes later has its beginning
 _GAP_PERIODS = 1.5  # a step of the device's clock beyond this many periods: lines are missing
 _TRUSTED_LEAD_NS = _SECOND_NS  # the device's clock cannot outrun the host's by more: then it jumped
 
@@ -50,6 +51,7 @@ class SerialSource:
         self._context = context
         self._port: SerialPort | None = None
         self._streaming = False
+        self._begun = False  # to speak, since the start
         self._parser = LineParser(config)
         self._lines = _LineCounter(name, config)
         self._junk = _JunkReport(name)
@@ -78,9 +80,9 @@ class SerialSource:
         )
 
     def start(self) -> None:
-        """Forget stale input and say hello; the first line after it is passed over. Raises `DeviceLost`."""
+        """Forget stale input and say hello; a line that may have begun before is passed over. Raises `DeviceLost`."""
         self._opened().discard_input()
-        self._parser = LineParser(self._config)
+        self._begun = False
         self._lines.forget_time()
         self._heard_ns, self._silent = self._context.clock.now_ns(), False
         self._streaming = True
@@ -94,6 +96,9 @@ class SerialSource:
             self._streaming = False  # there is nobody to say goodbye to
             raise
         arrival_ns = self._context.clock.now_ns()
+        if received and not self._begun:
+            self._begun = True
+            self._parser = LineParser(self._config, mid_line=arrival_ns - self._heard_ns < _QUIET_NS)
         parsed = self._parser.feed(received)
         self._junk.add(parsed)
         messages = list(self._lines.messages(parsed, arrival_ns))

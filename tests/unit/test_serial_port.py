@@ -179,9 +179,9 @@ def test_a_misspelt_usb_identity_is_explained(port: str) -> None:
 
 
 class Source:
-    """A source on a pseudo-terminal, started and past its first line."""
+    """A source on a pseudo-terminal, started and past its `first` line."""
 
-    def __init__(self, pty: Pty, **settings: object) -> None:
+    def __init__(self, pty: Pty, first: bytes = b"stale\n", **settings: object) -> None:
         content = {"driver": "any", "port": pty.port, "rate_hz": 100, "columns": ["ticks", "count"]}
         config = LineSourceConfig.model_validate(content | settings)
         self.clock = SessionClock.start()
@@ -191,7 +191,11 @@ class Source:
         self.source.start()
         self.greeting = pty.hear() if config.hello else b""
         self._pty = pty
-        self.say(b"stale\n")
+        if first:
+            self.source._heard_ns += int(
+                PATIENCE_S * 1e9
+            )  # at once after the start, however slow the machine
+            self.say(first)
 
     def say(self, data: bytes) -> list[Samples | Gap | Event]:
         """Let the device say something, and return what one read makes of it."""
@@ -268,6 +272,13 @@ def test_a_clock_that_outruns_the_host_is_a_jump_and_no_gap(source: Source) -> N
 
 def test_an_event_driven_device_has_no_gaps(pty: Pty) -> None:
     source = Source(pty, rate_hz=0)
+    assert tells(source.say(b"10000,1\n900000,1\n")) == [(0, 10000), (1, 900000)]
+    source.source.close()
+
+
+def test_the_first_event_is_recorded_when_it_comes_long_after_the_start(pty: Pty) -> None:
+    source = Source(pty, first=b"", rate_hz=0)
+    source.source._heard_ns -= 600_000_000  # started so long ago
     assert tells(source.say(b"10000,1\n900000,1\n")) == [(0, 10000), (1, 900000)]
     source.source.close()
 
