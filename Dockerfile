@@ -37,6 +37,7 @@ RUN apt-get update \
 
 COPY --from=build /opt/rig /opt/rig
 COPY hardware_configs /rig/hardware_configs
+COPY docs/training /rig/docs/training
 ENV PATH=/opt/rig/bin:$PATH
 USER 1000
 WORKDIR /rig
