@@ -66,20 +66,21 @@ class Checkpoint:
     def check_fits(self, path: Path, source: FrameStream, *, any_size: bool = False) -> None:
         """Refuse frames that the decoder was not trained on: another shape, or a slower camera.
 
-        A multiple of the trained size fits, since it can be binned to it; so does a faster camera, of which
-        the decoder takes every frame that begins a new period of the trained rate. With `any_size` the shape is
-        left to whoever brings the frames to the trained one.
+        A multiple of the trained size, the same in height and width, fits, since it can be binned to it; so does
+        a faster camera, of which the decoder takes every frame that begins a new period of the trained rate. With
+        `any_size` the shape is left to whoever brings the frames to the trained one.
 
         Raises
         ------
         CheckpointError
             Naming the checkpoint, the camera, what it has and what would be valid.
         """
-        rows, columns = divmod(source.height_px, self.height_px), divmod(source.width_px, self.width_px)
-        if not any_size and (rows[1] or columns[1] or not rows[0] or not columns[0]):
+        multiple = source.height_px // self.height_px  # of one edge alone it would squash what is seen
+        whole = (multiple * self.height_px, multiple * self.width_px)
+        if not any_size and (multiple < 1 or (source.height_px, source.width_px) != whole):
             raise CheckpointError(
                 f"{path}: camera {source.name!r} has {source.height_px}x{source.width_px} pixels;"
-                f" valid are {self.height_px}x{self.width_px} and whole multiples"
+                f" valid are {self.height_px}x{self.width_px} and whole multiples, the same in height and width"
             )
         if source.rate_hz < _SLOWER * self.rate_hz:
             raise CheckpointError(

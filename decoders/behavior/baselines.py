@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from decoders.behavior.metrics import area_under_curve, best_threshold
 from decoders.behavior.predictor import FitOptions
+from decoders.behavior.schemes import same_rate
 from decoders.checkpoint import Checkpoint, load_checkpoint
 from decoders.datasets.behavior import BehaviorRecording, Excerpt
 from decoders.datasets.normalised import normalised
@@ -73,12 +74,16 @@ class LinearBaseline:
         Raises
         ------
         DataError
-            For frames of another size, or ROIs of another number, than it was fitted to.
+            For frames of another size or rate, or ROIs of another number, than it was fitted to.
         """
         if self.pixels.size and binned_size(*recording.size_px) != binned_size(*self.size_px):
             has, valid = (f"{height}x{width} pixels" for height, width in (recording.size_px, self.size_px))
             raise DataError(
                 f"{recording.path}: frames of {has}; this {self.kind} model was trained on {valid}"
+            )
+        if not same_rate(recording.rate_hz, self.rate_hz):
+            raise DataError(
+                f"{recording.path}: {recording.rate_hz:g} Hz; this {self.kind} model was trained on {self.rate_hz:g} Hz"
             )
         features = _features(self.kind, recording, self.cache, self.pixels, occluded)
         window, width = self.weights.shape

@@ -11,6 +11,7 @@ from decoders.atlas import place
 from decoders.behavior.adaptation import Adaptation, AdaptationConfig
 from decoders.behavior.live import KIND, SETTINGS
 from decoders.behavior.model import BehaviorNetwork, NetworkConfig, Step, step_inputs
+from decoders.behavior.schemes import same_rate
 from decoders.checkpoint import Checkpoint, load_checkpoint
 from decoders.datasets.behavior import BehaviorRecording
 from decoders.datasets.normalised import normalised
@@ -92,7 +93,7 @@ class CausalPredictor:
         """A network of one size and rate decodes no other."""
         config, rate_hz = self.network.config, self.normaliser.rate_hz
         size = input_size(*recording.size_px, self.placed)
-        if size != (config.height_px, config.width_px) or recording.rate_hz != rate_hz:
+        if size != (config.height_px, config.width_px) or not same_rate(recording.rate_hz, rate_hz):
             height, width = recording.size_px
             valid = "any size" if self.placed else f"multiples of {config.height_px}x{config.width_px}"
             raise DataError(

@@ -10,6 +10,7 @@ import numpy as np
 from decoders.behavior.evaluate import Evaluation
 from decoders.behavior.runs import Request
 from decoders.datasets.behavior import BehaviorRecording
+from decoders.datasets.cache import labels_key, recording_key
 
 REPORT, PAGE, PREDICTIONS = "report.json", "report.html", "predictions.npz"
 
@@ -30,7 +31,7 @@ def describe(
         "settings": options.settings or {},
         **data,
         "recordings": {
-            r.session: {"mouse": r.mouse, "frames": len(r), "run_frames": int(r.running.sum())}
+            r.session: {"mouse": r.mouse, "frames": recording_key(r), "labels": labels_key(r.running)}
             for r in recordings
         },
     }

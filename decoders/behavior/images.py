@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from decoders.behavior.schemes import same_rate
 from decoders.datasets.behavior import BehaviorRecording, Excerpt
 from decoders.datasets.cache import cached
 from rig import terminal
@@ -131,9 +132,9 @@ def open_images(excerpts: Sequence[Excerpt], cache: Path) -> list[SessionImages]
     DataError
         When the recordings differ in size or frame rate.
     """
-    kinds = {(excerpt.recording.size_px, excerpt.recording.rate_hz) for excerpt in excerpts}
-    if len(kinds) > 1:
-        raise DataError(f"recordings differ in size or rate: {sorted(kinds)}; valid is one of each")
+    kinds = sorted({(excerpt.recording.size_px, excerpt.recording.rate_hz) for excerpt in excerpts})
+    if any(size != kinds[0][0] or not same_rate(rate_hz, kinds[0][1]) for size, rate_hz in kinds):
+        raise DataError(f"recordings differ in size or rate: {kinds}; valid is one of each")
     recordings = {id(excerpt.recording): excerpt.recording for excerpt in excerpts}
     opened = {}
     with terminal.bar("sessions", len(recordings), transient=True) as advance:

@@ -22,7 +22,7 @@ from decoders.behavior.predictor import FitOptions
 from decoders.behavior.published_predictor import CNN_GRU_KIND, CNN_KIND, PublishedPredictor, build, load
 from decoders.behavior.published_recipe import SEED, Recipe, described, recipe_of
 from decoders.datasets.behavior import Excerpt
-from decoders.datasets.cache import recording_key
+from decoders.datasets.cache import labels_key, recording_key
 from decoders.training import BestEpoch, TrainingConfig, fix_seeds, read_ahead, train
 from rig.errors import DataError
 
@@ -257,7 +257,7 @@ class _Fit:
         imagenet = self.recipe.imagenet
         weights = hashlib.sha256(imagenet.read_bytes()).hexdigest() if imagenet and imagenet.exists() else ""
         excerpts = [
-            [[recording_key(e.recording), e.start, e.stop, _label_digest(e)] for e in part]
+            [[recording_key(e.recording), e.start, e.stop, labels_key(e.running)] for e in part]
             for part in (self.training, self.validation)
         ]
         device = [self.options.device, self.options.seed, self.options.threads]
@@ -279,10 +279,6 @@ _STAGE_1 = {
 def _lay_out(network: nn.Module, order: torch.memory_format) -> None:
     """Order of the weights in memory; inputs follow it by themselves."""
     network.to(memory_format=order)  # type: ignore[call-overload]  # missing in torch's stubs
-
-
-def _label_digest(excerpt: Excerpt) -> str:
-    return hashlib.sha256(excerpt.running.tobytes()).hexdigest()[:16]
 
 
 def _limit(frames: int | None, length: int) -> int | None:

@@ -15,6 +15,7 @@ from decoders.behavior.cnn_gru import CnnGruNetwork
 from decoders.behavior.efficientnet import EfficientNetB0
 from decoders.behavior.images import SessionImages, Statistics, session_statistics
 from decoders.behavior.published_recipe import Recipe
+from decoders.behavior.schemes import same_rate
 from decoders.checkpoint import Checkpoint, read_checkpoint
 from decoders.datasets.behavior import BehaviorRecording
 from decoders.datasets.cache import recording_key
@@ -83,7 +84,7 @@ class PublishedPredictor:
         return self._statistics[key]
 
     def _check(self, recording: BehaviorRecording, half: int) -> None:
-        if (recording.size_px, recording.rate_hz) != (self.size_px, self.rate_hz):
+        if recording.size_px != self.size_px or not same_rate(recording.rate_hz, self.rate_hz):
             has, valid = (
                 f"{height}x{width} pixels at {rate:g} Hz"
                 for (height, width), rate in (

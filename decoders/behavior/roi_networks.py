@@ -22,6 +22,7 @@ from decoders.behavior.cnn_gru import RnnType
 from decoders.behavior.predictor import FitOptions
 from decoders.behavior.published_recipe import SEED, RoiRecipe, described, recipe_of
 from decoders.behavior.rois import roi_names, roi_traces
+from decoders.behavior.schemes import same_rate
 from decoders.checkpoint import Checkpoint, load_checkpoint
 from decoders.datasets.behavior import BehaviorRecording, Excerpt
 from decoders.training import BestEpoch, TrainingConfig, fix_seeds, train
@@ -113,7 +114,7 @@ class RoiPredictor:
         """
         if occluded is not None:
             raise DataError("an ROI model has no image to occlude; valid are models of images")
-        if recording.rate_hz != self.rate_hz:
+        if not same_rate(recording.rate_hz, self.rate_hz):
             raise DataError(
                 f"{recording.path}: {recording.rate_hz:g} Hz; this model was trained on {self.rate_hz:g} Hz"
             )

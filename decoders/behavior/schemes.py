@@ -4,9 +4,10 @@ A unit is what is held out: a mouse, or a block of time of one session. Nothing 
 used to choose with.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import combinations, permutations
 from typing import Literal
 
 from decoders.datasets.behavior import BehaviorRecording, Excerpt
@@ -15,6 +16,7 @@ from rig.errors import DataError
 Scheme = Literal["published", "leave-one-animal-out", "within-session"]
 NEEDS_VALIDATION = frozenset({"cnn", "cnn-gru", "roi-gru", "roi-lstm", "roi-rnn"})
 """Models whose published recipe keeps the best epoch by the loss on a validation set."""
+_RATE_TOLERANCE = 0.01  # of the faster: rates measured from timestamps are never quite equal
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +43,17 @@ class Fold:
     test: tuple[Excerpt, ...]
 
 
+def same_rate(a_hz: float, b_hz: float) -> bool:
+    """Whether two frame rates count as one: they differ by 1 % at most."""
+    return math.isclose(a_hz, b_hz, rel_tol=_RATE_TOLERANCE)
+
+
 def check_recordings(recordings: Sequence[BehaviorRecording]) -> None:
     """Raise `DataError` unless the recordings can be scored together: one rate, one size, both labels."""
-    first = recordings[0]
-    for recording in recordings:
-        if recording.size_px != first.size_px or abs(recording.rate_hz / first.rate_hz - 1) > 0.01:
+    for one, other in combinations(recordings, 2):  # every pair, as a fold may begin with any of them
+        if other.size_px != one.size_px or not same_rate(one.rate_hz, other.rate_hz):
             raise DataError(
-                f"{recording.path}: frames of {_format(recording)}, but {first.path} has {_format(first)};"
+                f"{other.path}: frames of {_format(other)}, but {one.path} has {_format(one)};"
                 " valid is one size and one rate"
             )
     if all(recording.running.all() for recording in recordings):
@@ -73,9 +79,11 @@ def folds(recordings: Sequence[BehaviorRecording], scheme: Scheme, model: str, b
     Raises
     ------
     DataError
-        When there are too few mice for the scheme, or sessions too short for the blocks.
+        When there are too few mice for the scheme, or sessions too short for the blocks; when two of the folds
+        would have the same name.
     """
     if scheme == "within-session":
+        _check_names("sessions", (recording.session for recording in recordings))
         return [fold for recording in recordings for fold in _blocks(recording, blocks, model)]
     mice = sorted({recording.mouse for recording in recordings})
     fewest = 3 if scheme == "published" else 2
@@ -83,6 +91,7 @@ def folds(recordings: Sequence[BehaviorRecording], scheme: Scheme, model: str, b
         raise DataError(
             f"scheme {scheme} with mice {', '.join(mice)} only; valid are {fewest} or more, or --scheme within-session"
         )
+    _check_names("mice", mice)
     if scheme == "published":
         return [_mouse_fold(recordings, test, valid) for test, valid in permutations(mice, 2)]
     return [
@@ -145,6 +154,18 @@ def _valid_block(
     """Return the validation block, less a guard on the side where it touches the test block."""
     start, stop = edges[valid], edges[valid + 1]
     return Excerpt(recording, start + guard * (valid == test + 1), stop - guard * (valid + 1 == test))
+
+
+def _check_names(what: str, names: Iterable[str]) -> None:
+    """Refuse names that are the same in a file name: what is kept of one would be read as the other's."""
+    known: dict[str, str] = {}
+    for name in names:
+        other = known.setdefault(_file_name(name), name)
+        if other != name:
+            raise DataError(
+                f"{what} {other!r} and {name!r} are both {_file_name(name)!r} in the names of files; valid are names"
+                " that differ in letters, digits, '-' or '.'"
+            )
 
 
 def _count(recordings: Sequence[BehaviorRecording]) -> str:

@@ -18,7 +18,9 @@ from decoders.behavior.augment import Variation, vary
 from decoders.behavior.causal import CausalPredictor, input_size, view_of
 from decoders.behavior.model import BehaviorNetwork, NetworkConfig
 from decoders.behavior.predictor import FitOptions
+from decoders.behavior.schemes import same_rate
 from decoders.datasets.behavior import BehaviorRecording, Excerpt
+from decoders.datasets.cache import labels_key, recording_key
 from decoders.datasets.normalised import begun_at, normalised
 from decoders.normalise import NormaliserConfig
 from decoders.recipe import RECIPE, checked
@@ -240,19 +242,22 @@ def _losses(network: BehaviorNetwork, clips: _Clips, options: FitOptions, epoch:
 
 
 def _one_kind(training: Sequence[Excerpt], placed: bool) -> tuple[float, tuple[int, int]]:
-    """Rate and input size of the recordings, which must be one and the same."""
-    found = {(e.recording.rate_hz, input_size(*e.recording.size_px, placed)) for e in training}
-    if len(found) != 1:
-        raise DataError(f"recordings differ in rate or size: {sorted(map(str, found))}; valid is one of each")
+    """Rate of the first recording, and input size; they must be those of all recordings."""
+    kinds = sorted({(e.recording.rate_hz, input_size(*e.recording.size_px, placed)) for e in training})
+    if not kinds or not same_rate(kinds[0][0], kinds[-1][0]) or len({size for _, size in kinds}) > 1:
+        raise DataError(f"recordings differ in rate or size: {sorted(map(str, kinds))}; valid is one of each")
     if len(np.unique(np.concatenate([excerpt.running for excerpt in training]))) < 2:
         raise DataError(
             "the training recordings hold one behaviour only; valid are recordings with run and rest"
         )
-    return found.pop()
+    return training[0].recording.rate_hz, kinds[0][1]
 
 
 def _digest(training: Sequence[Excerpt], asked: Recipe, options: FitOptions) -> str:
     """Name of a training's state: the same data, recipe and seed, the same name."""
-    parts = [f"{e.recording.path.resolve()} {e.recording.session} {e.start} {e.stop}" for e in training]
+    parts = [
+        f"{recording_key(e.recording)} {e.recording.landmarks_px} {e.start} {e.stop} {labels_key(e.running)}"
+        for e in training
+    ]
     text = " ".join([*parts, asked.model_dump_json(), str(options.seed), options.device])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -198,10 +198,13 @@ def load_encoder_on(device: str, path: Path) -> "Encoder":
 def _check_preview(path: Path, mice: "Sequence[ScoredMouse]") -> None:
     from decoders.reconstruction.movie_prior import load_preview
 
-    neurons = load_preview(path).settings["neurons"]
+    preview = load_preview(path)
+    neurons, animal = preview.settings["neurons"], preview.provenance.get("animal", "")
     if [one.mouse.neurons for one in mice] != [neurons]:
         names = ", ".join(f"{one.mouse.name} ({one.mouse.neurons} neurons)" for one in mice)
         raise CheckpointError(f"{path}: a preview of one mouse with {neurons} neurons; the data have {names}")
+    if animal and mice[0].mouse.animal not in ("", animal):
+        raise CheckpointError(f"{path}: a preview of {animal!r}; the data are of {mice[0].mouse.animal!r}")
 
 
 def _digest(path: Path) -> str:

@@ -242,7 +242,7 @@ def preview(
     from decoders.reconstruction import amortized_training as training
 
     cache = out.with_name(out.name + ".cache")
-    options = training.PreviewOptions(cache, seed, threads, settings(given or []))
+    options = training.PreviewOptions(cache, seed, threads, settings(given or []), path)
     mouse = training.one_field(open_movies(data, layout, labels), name)
     source = training.response_source(mouse, layout, labels)
     model, index = None, 0
@@ -253,7 +253,7 @@ def preview(
         index = mouse_index(model, mouse.name, mouse.neurons, path)
     network, beside, score = training.fit_preview(mouse, model, index, options)
     came_from = provenance(f"rig train preview --seed {seed}{_set(given)}", [mouse.origin])
-    came_from |= {"mouse": mouse.name, "score": json.dumps(asdict(score))}
+    came_from |= {"mouse": mouse.name, "animal": mouse.animal, "score": json.dumps(asdict(score))}
     training.make_checkpoint(network, beside, source, came_from).save(out)
     shutil.rmtree(cache, ignore_errors=True)
     report({"checkpoint": str(out), "mouse": mouse.name, **asdict(score), "provenance": came_from}, as_json)

@@ -28,6 +28,11 @@ def recording_key(recording: BehaviorRecording) -> str:
     return digest.hexdigest()[:16]
 
 
+def labels_key(running: NDArray[np.bool_]) -> str:
+    """Hexadecimal digest of run/rest labels (T,)."""
+    return hashlib.sha256(running.tobytes()).hexdigest()[:16]
+
+
 def cached(
     cache: Path | None,
     recording: BehaviorRecording,

@@ -28,7 +28,8 @@ from rig.recording.recorded_tables import FrameTable, SampleTable
 
 RATE_HZ = 30.0
 _BASELINE_S = (2.0, 60.0)  # falls over, rises over
-_TESTED_EVERY = 5  # one clip in five makes the tier oracle, as `rig train reconstruction` holds out
+_TESTED_SHARE = 0.2  # of the clips makes the tier oracle, as much as `rig train reconstruction` holds out
+_LONGEST_HOLE_NS = 300_000_000  # chosen: presentations with no response for longer are left out
 _SHORTEST_FRAMES = 30  # a presentation that was broken off within a second is left out
 _NEUROPIL_PX = 0  # as the linear reconstruction does
 _PUPIL = ("diameter", "x", "y")
@@ -76,11 +77,33 @@ class _Session:
 
 def session_mice(data: Path, labels: Path | None) -> list[MovieMouse]:
     """One mouse a session file; see `decoders.datasets.movies.open_movies`."""
-    found = [_session(path, labels) for path in sessions.session_files([data])]
+    paths = sessions.session_files([data])
+    _refuse_same_names(paths)
+    found = [_session(path, labels) for path in paths]
     named = _name_clips(found)
     shown = {names[clip] for s, names in zip(found, named, strict=True) for clip, _, _ in s.presentations}
-    tested = set(sorted(shown)[::_TESTED_EVERY]) if len(shown) > 1 else set()
+    tested = _tested(shown)
     return [_mouse(session, names, tested) for session, names in zip(found, named, strict=True)]
+
+
+def _refuse_same_names(paths: Sequence[Path]) -> None:
+    """Results are kept, and encoders know their mice, by the names of files."""
+    for path in paths:
+        alike = [str(other) for other in paths if other.stem == path.stem]
+        if len(alike) > 1:
+            raise DataError(f"{', '.join(alike)}: session files of one name; valid is a name for each")
+
+
+def _tested(clips: set[str]) -> set[str]:
+    """Which clips make the tier oracle: told by each one's own digest, so that they are the same in every session.
+
+    Of few clips at least one, and never all.
+    """
+    if len(clips) < 2:
+        return set()
+    ordered = sorted(clips)
+    count = sum(int(name, 16) < _TESTED_SHARE * 16 ** len(name) for name in ordered)
+    return set(ordered[: min(max(count, 1), len(ordered) - 1)])
 
 
 def response_source(path: Path, labels: Path | None) -> tuple[dict[str, Any], NDArray[np.integer] | None]:
@@ -90,9 +113,9 @@ def response_source(path: Path, labels: Path | None) -> tuple[dict[str, Any], ND
     """
     with SessionReader(path) as reader:
         config = reader.description.config
-        if labels is None and _recorded_responses(reader) is not None:
-            running = next(config.decoders[s.name] for s in reader.description.predictions if s.per_roi)
-            return running.model_dump(mode="json"), None
+        recorded = _recorded_responses(reader) if labels is None else None
+        if recorded is not None:
+            return config.decoders[recorded[0]].model_dump(mode="json"), None
         recording = sessions.movie_recording(reader, path)
         size = recording.frames.pixels.shape[1:]
         image = field_labels(labels, config, size, recording.rate_hz, path)
@@ -127,8 +150,10 @@ def _session(path: Path, labels: Path | None) -> _Session:
             raise DataError(f"{path}: its movies are {recording.movies.shape[2:]} px; valid is {MOVIE_PX}")
         shown = _stream(reader, ("clip", "movie_frame"), path)
         frame_ns = recording.frames.session_ns
-        responses = _recorded_responses(reader) if labels is None else None
-        if responses is None:
+        recorded = _recorded_responses(reader) if labels is None else None
+        if recorded is not None:
+            responses = recorded[1]
+        else:
             size = recording.frames.pixels.shape[1:]
             image = field_labels(labels, config, size, recording.rate_hz, path)
             responses = _Samples(frame_ns, _responses(path, recording, image, _decay_s(config)))
@@ -141,7 +166,7 @@ def _session(path: Path, labels: Path | None) -> _Session:
             shown=_columns(shown, ("clip", "movie_frame"), path),
             speed=_speed(_stream(reader, ("running_speed",), path), frame_ns, path),
             pupil=_pupil(reader, path),
-            presentations=tuple(_presentations(shown, frame_ns, path)),
+            presentations=tuple(_presentations(shown, responses.session_ns, path)),
         )
 
 
@@ -179,15 +204,15 @@ def _decay_s(config: RigConfig) -> float:
     return next((_DECAY_S[name] for name in indicators if name in _DECAY_S), _DECAY_S["GCaMP6s"])
 
 
-def _recorded_responses(reader: SessionReader) -> _Samples | None:
-    """Spikes that a decoder of traces gave during the session, if there was one and it answered."""
+def _recorded_responses(reader: SessionReader) -> tuple[str, _Samples] | None:
+    """The first decoder of traces that gave spikes during the session, and what it gave; None without one."""
     decoders = reader.description.config.decoders
     for stream in reader.description.predictions:
         if stream.per_roi and getattr(decoders.get(stream.name), "signal", None) == "spikes":
             table = reader.predictions(stream.name)
             known = table.answers & np.isfinite(table.values.reshape(len(table.values), -1)).all(axis=1)
             if known.any():
-                return _Samples(table.frame_session_ns[known], table.values[known])
+                return stream.name, _Samples(table.frame_session_ns[known], table.values[known])
     return None
 
 
@@ -213,20 +238,38 @@ def _responses(
     return responses
 
 
-def _presentations(shown: SampleTable, frame_ns: NDArray[np.int64], path: Path) -> list[tuple[int, int, int]]:
-    """Clip, start and frames at 30 Hz of every presentation that lies within the camera's frames."""
+def _presentations(
+    shown: SampleTable, response_ns: NDArray[np.int64], path: Path
+) -> list[tuple[int, int, int]]:
+    """Clip, start and frames at 30 Hz of every presentation during which the responses are known."""
     clip, frame = _columns(shown, ("clip", "movie_frame"), path).values.T.astype(np.int64)
     begins = np.flatnonzero((np.diff(clip, prepend=-1) != 0) | (np.diff(frame, prepend=0) < 0))
     ends = np.append(begins[1:], len(clip) - 1)
     found = []
     for begin, end in zip(begins, ends, strict=True):
-        start_ns, stop_ns = int(shown.session_ns[begin]), min(int(shown.session_ns[end]), int(frame_ns[-1]))
+        start_ns, stop_ns = (
+            int(shown.session_ns[begin]),
+            min(int(shown.session_ns[end]), int(response_ns[-1])),
+        )
         frames = int((stop_ns - start_ns) * RATE_HZ / 1e9)
-        if clip[begin] >= 0 and frames >= _SHORTEST_FRAMES and start_ns >= frame_ns[0]:
-            found.append((int(clip[begin]), start_ns, frames))
+        if clip[begin] < 0 or frames < _SHORTEST_FRAMES or start_ns < response_ns[0]:
+            continue
+        if _longest_hole_ns(response_ns, start_ns, stop_ns) > _LONGEST_HOLE_NS:
+            _LOG.warning(
+                "%s: clip %d at %.1f s left out: responses are missing", path, clip[begin], start_ns / 1e9
+            )
+            continue
+        found.append((int(clip[begin]), start_ns, frames))
     if not found:
         raise DataError(f"{path}: no clip was shown for a second; record longer sessions")
     return found
+
+
+def _longest_hole_ns(times_ns: NDArray[np.int64], start_ns: int, stop_ns: int) -> int:
+    """Longest time between two samples, of those that a stretch of time is filled with."""
+    first = int(np.searchsorted(times_ns, start_ns, side="right")) - 1
+    last = int(np.searchsorted(times_ns, stop_ns))
+    return int(np.diff(times_ns[first : last + 1]).max(initial=0))
 
 
 def _name_clips(found: Sequence[_Session]) -> list[list[str]]:

@@ -58,11 +58,12 @@ class PreviewReader:
 
     @property
     def full(self) -> bool:
-        """Whether the window holds nothing but what was measured."""
-        return self._recent.seen >= 2 * self._length
+        """Whether as many moments as the window holds were measured since it began; a few missing ones may be held."""
+        return self._measured >= self._length
 
     def forget(self) -> None:
         """Fill the window with the neurons' usual responses."""
+        self._measured = self._held = 0
         self._recent = RecentFeatures(self._length, self.neurons)
         for _ in range(self._length):
             self._recent.push(self._usual)
@@ -73,13 +74,17 @@ class PreviewReader:
         For each of `missed` moments before this one the last responses are held.
         """
         for _ in range(min(missed, self._length)):
-            self._recent.push(self._newest)
-        self._newest = responses
+            self.hold()
+        self._newest, self._held = responses, 0
+        self._measured += 1
         return self._engine(self._recent.push(responses))[0].copy()
 
     def hold(self) -> None:
-        """Let a moment pass whose responses are not known."""
+        """Let a moment pass whose responses are not known; after a whole window of them it begins anew."""
         self._recent.push(self._newest)
+        self._held += 1
+        if self._held >= self._length:
+            self.forget()
 
     def movie(self, moments: Iterable[Floats]) -> Iterator[Floats]:
         """Movie frames (H, W) of a clip's responses (N,) in order, as many as there are moments, without the lag."""

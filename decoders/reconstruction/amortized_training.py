@@ -5,6 +5,7 @@ comes what it did not predict in a recorded trial, so that made responses have t
 fluctuations and correlation in time included.
 """
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -49,12 +50,16 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class PreviewOptions:
-    """How a preview is trained; `settings` replace numbers of `Recipe`. `cache` keeps what is broken off."""
+    """How a preview is trained; `settings` replace numbers of `Recipe`.
+
+    `cache` keeps what is broken off; it is gone on with for the same `encoder`, the file of the one that makes pairs.
+    """
 
     cache: Path
     seed: int = 0
     threads: int = 1
     settings: Mapping[str, Any] = field(default_factory=dict)
+    encoder: Path | None = None
 
 
 class Recipe(BaseModel):
@@ -119,7 +124,7 @@ def one_field(mice: Sequence[MovieMouse], name: str | None) -> MovieMouse:
         For an unknown name, or recordings of several animals or of different numbers of neurons.
     """
     chosen = [mouse for mouse in mice if name in (None, mouse.name, mouse.animal)]
-    if len({(mouse.animal, mouse.neurons) for mouse in chosen}) != 1:
+    if len({(mouse.animal or mouse.name, mouse.neurons) for mouse in chosen}) != 1:
         have = ", ".join(f"{mouse.name} ({_who(mouse)}{mouse.neurons} neurons)" for mouse in mice)
         raise DataError(f"a preview is of one mouse; --mouse {name or 'NAME'}: valid is one of {have}")
     first = chosen[0]
@@ -271,6 +276,8 @@ class _Losses:
 def _digest(mouse: MovieMouse, recipe: Recipe, encoder: Encoder | None, options: PreviewOptions) -> str:
     """Name of a training's state: other data, numbers or encoder, another name."""
     kind = "none" if encoder is None else f"{encoder.kind} {encoder.mice} {encoder.neurons}"
+    if options.encoder is not None:
+        kind += f" {hashlib.sha256(options.encoder.read_bytes()).hexdigest()}"
     return digest([mouse], f"{recipe.model_dump_json()} {kind}", EncoderOptions(options.cache, options.seed))
 
 

@@ -188,7 +188,7 @@ def digest(mice: Sequence[MovieMouse], recipe: str, options: EncoderOptions) -> 
     """Name of a training's state: the same data, recipe and seed, the same name."""
     data = [f"{mouse.path.resolve()} {mouse.neurons} {len(mouse.trials)}" for mouse in mice]
     teachers = [str(path.resolve()) for path in options.teachers]
-    text = " ".join([*data, recipe, str(options.seed), options.device, *teachers])
+    text = " ".join([*data, recipe, str(options.seed), options.device, str(options.minutes), *teachers])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -42,7 +42,7 @@ class Preview:
     def load(self, source: FrameStream) -> PredictionStream:
         """Load checkpoint and regions; raises `CheckpointError` or `DataError` when they do not fit the camera."""
         checkpoint = load_checkpoint(self._path, KIND, SETTINGS)
-        checkpoint.check_fits(self._path, source, any_size="labels" not in checkpoint.arrays)
+        checkpoint.check_fits(self._path, source, any_size=True)  # regions demand their own
         self._reader = PreviewReader(checkpoint, self._path, self._config.threads)
         self._neurons = self._make_neurons(checkpoint, source)
         self._periods_per_frame = min(1.0, checkpoint.rate_hz / source.rate_hz)
@@ -78,6 +78,7 @@ class Preview:
     def forget(self) -> None:
         """Begin with an empty window; the running baseline, which is of a minute, is kept."""
         self._answer = self._unknown
+        self._period = None  # what is missing now is not held: the window begins with the next frame
         self._reader.forget()
         if self._refinement is not None:
             self._refinement.forget()
@@ -131,7 +132,7 @@ class Preview:
                 f"{self._path}: trained on responses alone; the decoder needs rois: a suite2p folder or label image"
             )
         neurons: _Neurons = (
-            _LabelledNeurons(checkpoint, source.rate_hz)
+            _LabelledNeurons(checkpoint, self._path, source)
             if rois is None
             else _Regions(trained | {"decoder": "traces", "camera": source.name, "rois": rois}, source)
         )
@@ -172,10 +173,15 @@ class _LabelledNeurons:
 
     doubt = None
 
-    def __init__(self, checkpoint: Checkpoint, rate_hz: float) -> None:
-        tau_s = checkpoint.settings["traces"]["tau_s"]
-        settings = TraceSettings(rate_hz, tau_s, neuropil_share=0.0, max_shift_px=0)
-        self._traces = LiveTraces(label_masks(checkpoint.arrays["labels"]), settings)
+    def __init__(self, checkpoint: Checkpoint, path: Path, source: FrameStream) -> None:
+        labels, tau_s = checkpoint.arrays["labels"], checkpoint.settings["traces"]["tau_s"]
+        if labels.shape != (source.height_px, source.width_px):  # frames are not binned
+            raise CheckpointError(
+                f"{path}: camera {source.name!r} has {source.height_px}x{source.width_px} pixels;"
+                f" valid are {labels.shape[0]}x{labels.shape[1]}, as its label image has"
+            )
+        settings = TraceSettings(source.rate_hz, tau_s, neuropil_share=0.0, max_shift_px=0)
+        self._traces = LiveTraces(label_masks(labels), settings)
         self.count = self._traces.count
         self._last: int | None = None
 

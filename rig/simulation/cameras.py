@@ -221,4 +221,12 @@ class SimulatedTwoPhoton(_Camera):
             )
         size = (self._config.height_px, self._config.width_px)
         movies = load_movies(stimulus.movie)
-        return VisualCortex(movies, mouse, simulation.seed, simulation.neurons, *size, self._config.rate_hz)
+        return VisualCortex(
+            movies,
+            mouse,
+            simulation.seed,
+            simulation.neurons,
+            *size,
+            self._config.rate_hz,
+            session=simulation.session,
+        )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rig.acquisition.states import FinishReason
 from rig.config import CameraConfig, RigConfig, SessionConfig, SimulationConfig
 from rig.description import SessionDescription
-from rig.errors import ConfigError
+from rig.errors import ConfigError, one_line
 from rig.messages import Frame, FrameStream, Message, Samples, SampleStream
 from rig.recording.recorder import Recorder
 from rig.simulation.mouse import Mouse
@@ -34,7 +34,8 @@ _LATE_NS = 1_000_000  # every message arrives a millisecond after it was true
 def simulate_session(path: Path, config: RigConfig, seconds: float, progress: Callable[[int], None]) -> None:
     """Write one session of a simulated mouse, which runs for its run fraction of the session.
 
-    The file's subject is the mouse, ``simulated-SEED``, and its widefield camera has the mouse's landmarks.
+    The file's subject is the mouse, ``simulated-SEED``, and its widefield camera has the mouse's landmarks. A session
+    that is interrupted or fails says so in its file, which `rig.recording.verify` then calls incomplete.
 
     Parameters
     ----------
@@ -51,7 +52,7 @@ def simulate_session(path: Path, config: RigConfig, seconds: float, progress: Ca
     Raises
     ------
     ConfigError
-        When the rig has no camera that can be simulated.
+        When the rig has no camera that can be simulated, or some of different rates; no file is made then.
     RecordingError
         When the file cannot be written.
     """
@@ -66,9 +67,17 @@ def simulate_session(path: Path, config: RigConfig, seconds: float, progress: Ca
                 time.sleep(_WAIT_S)
             if failures:
                 raise failures[0]
-    finally:
-        reason = FinishReason.FAILED if failures else FinishReason.COMPLETED
-        recorder.finish(reason, [str(error) for error in failures])
+    except BaseException as error:  # an interruption too: a short session must not pass for a whole one
+        recorder.finish(FinishReason.FAILED, [_why_short(error)])
+        raise
+    recorder.finish(FinishReason.COMPLETED, [])
+    if failures:  # the disk failed while the last messages were waiting for it
+        raise failures[0]
+
+
+def _why_short(error: BaseException) -> str:
+    """Say for the file what ended its session early."""
+    return one_line(error) if isinstance(error, Exception) else "the simulation was interrupted"
 
 
 class _World:
@@ -100,7 +109,7 @@ class _World:
                 "outputs": {},
             }
         )
-        self._rate_hz = next(iter(self.config.cameras.values())).rate_hz
+        self._rate_hz = next(iter(self.config.cameras.values())).rate_hz  # of every camera
         self.description = SessionDescription(
             identifier=f"simulated-{simulation.seed}-{simulation.session}",
             config=self.config,
@@ -118,7 +127,7 @@ class _World:
         for index in range(count):
             session_ns = round(index / self._rate_hz * 1e9)
             if "treadmill" in self.config.serial:
-                yield self._running(index)
+                yield from self._running(index)
             if "pupil" in self.config.serial:
                 yield from self._pupil(index)
             if "stimulus" in self.config.serial:
@@ -134,7 +143,7 @@ class _World:
         if "stimulus" in self.config.serial:
             yield SampleStream("stimulus", ("clip", "movie_frame"), ("", ""), self._rate_hz, 1e6)
 
-    def _running(self, frame: int) -> Samples:
+    def _running(self, frame: int) -> Iterator[Samples]:
         index, time_s = self._until_next(frame, _TREADMILL_HZ)
         position_mm, speed_mm_s = (
             self._mouse.wheel_position_mm(time_s),
@@ -144,10 +153,8 @@ class _World:
 
     def _pupil(self, frame: int) -> Iterator[Samples]:
         index, time_s = self._until_next(frame, _PUPIL_HZ)
-        if not len(index):  # a camera may be faster
-            return
         diameter_mm, place_mm = self._mouse.pupil_diameter_mm(time_s), self._mouse.pupil_position_mm(time_s)
-        yield _samples("pupil", index, time_s, np.column_stack([diameter_mm, place_mm]))
+        return _samples("pupil", index, time_s, np.column_stack([diameter_mm, place_mm]))
 
     def _until_next(self, frame: int, rate_hz: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Index and time of a stream's samples from this frame to the next."""
@@ -166,10 +173,13 @@ class _World:
 
 def _samples(
     stream: str, index: NDArray[np.int64], time_s: NDArray[np.float64], values: NDArray[np.float64]
-) -> Samples:
+) -> Iterator[Samples]:
+    """One batch of a stream's samples, or none at all."""
+    if not len(index):  # a camera may be faster
+        return
     session_ns = np.rint(time_s * 1e9).astype(np.int64)
     arrival_ns = int(session_ns[-1]) + _LATE_NS
-    return Samples(stream, int(index[0]), arrival_ns, session_ns // 1000, values, session_ns, 0)
+    yield Samples(stream, int(index[0]), arrival_ns, session_ns // 1000, values, session_ns, 0)
 
 
 def _of_mouse(session: SessionConfig, seed: int) -> SessionConfig:
@@ -189,9 +199,10 @@ def _with_landmarks(camera: CameraConfig, cortex: WidefieldCortex | VisualCortex
 def _cameras(
     config: RigConfig, simulation: SimulationConfig, mouse: Mouse
 ) -> dict[str, WidefieldCortex | VisualCortex]:
-    """What each simulated camera looks at; raises `ConfigError` when the rig has none."""
+    """What each simulated camera looks at; raises `ConfigError` when the rig has none, or they differ in rate."""
+    simulated = _that_can_be_simulated(config)
     cameras: dict[str, WidefieldCortex | VisualCortex] = {}
-    if (camera := config.cameras.get("widefield")) is not None:
+    if (camera := simulated.get("widefield")) is not None:
         cameras["widefield"] = WidefieldCortex(
             mouse,
             simulation.seed,
@@ -200,7 +211,7 @@ def _cameras(
             camera.rate_hz,
             session=simulation.session,
         )
-    if (camera := config.cameras.get("two_photon")) is not None and config.stimulus is not None:
+    if (camera := simulated.get("two_photon")) is not None and config.stimulus is not None:
         cameras["two_photon"] = VisualCortex(
             load_movies(config.stimulus.movie),
             mouse,
@@ -209,10 +220,21 @@ def _cameras(
             camera.height_px,
             camera.width_px,
             camera.rate_hz,
+            session=simulation.session,
         )
+    return cameras
+
+
+def _that_can_be_simulated(config: RigConfig) -> dict[str, CameraConfig]:
+    """Cameras that show a simulated brain, all at one rate; raises `ConfigError` otherwise."""
+    names = ("widefield",) if config.stimulus is None else ("widefield", "two_photon")
+    cameras: dict[str, CameraConfig] = {n: config.cameras[n] for n in names if n in config.cameras}
     if not cameras:
         raise ConfigError(
             f"rig {config.rig}: cameras {', '.join(config.cameras)} show no simulated brain; valid names are"
             " widefield, and two_photon beside a stimulus"
         )
+    if len({camera.rate_hz for camera in cameras.values()}) > 1:  # frames of a session are made in step
+        rates = " and ".join(f"{name} at {camera.rate_hz:g} Hz" for name, camera in cameras.items())
+        raise ConfigError(f"rig {config.rig}: cameras {rates} differ; valid is one rate_hz for both")
     return cameras

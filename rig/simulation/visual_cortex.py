@@ -45,7 +45,9 @@ class VisualCortex:
     mouse
         Whose running changes the responses and shakes the image.
     seed
-        Which neurons and which noise.
+        Which neurons.
+    session
+        Which recording session of those neurons: their shared fluctuations, spikes, motion and noise.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class VisualCortex:
         width_px: int = 128,
         rate_hz: float = 30.0,
         parameters: VisualParameters = _STANDARD,
+        session: int = 0,
     ) -> None:
         if movies.ndim != 4 or movies.dtype != np.uint8:
             found = f"{movies.dtype} {movies.shape}"
@@ -71,6 +74,7 @@ class VisualCortex:
         self.rate_hz = rate_hz
         self.parameters = parameters
         self._seed = seed
+        self._session = session
         self._shape = (height_px, width_px)
         self._clips, self._clip_frames = movies.shape[:2]
         self._gap_frames = round(GAP_S * rate_hz)
@@ -125,11 +129,17 @@ class VisualCortex:
         light = shift_canvas(canvas, self._motion_px[index % self._state_frames]) * np.float32(
             p.counts_per_photon
         )
-        noise = np.random.default_rng((self._seed, _FRAME, index)).standard_normal(self._shape, np.float32)
+        noise = self._session_rng(_FRAME, index).standard_normal(self._shape, np.float32)
         variance = light * np.float32(p.counts_per_photon) + np.float32(p.read_noise_counts**2)
         counts = light + np.sqrt(variance) * noise + np.float32(p.offset_counts + 0.5)
         image: NDArray[np.uint16] = np.clip(counts, 0, 65535).astype(np.uint16)
         return image
+
+    def _session_rng(self, part: int, number: int) -> np.random.Generator:
+        """Random stream of something that no two sessions share."""
+        # session 0 adds nothing to the seed, so that it is what it was before there were others
+        own = (self._session,) if self._session else ()
+        return np.random.default_rng((self._seed, part, number, *own))
 
     # --- receptive fields ---
 
@@ -173,7 +183,7 @@ class VisualCortex:
     @cached_property
     def _shared(self) -> NDArray[np.float32]:
         """Log gain that neurons share, (state frames, fluctuations)."""
-        p, rng = self.parameters, np.random.default_rng((self._seed, _STATE, 1))
+        p, rng = self.parameters, self._session_rng(_STATE, 1)
         widths = [width_s * self.rate_hz for width_s in p.shared_s]
         noise = np.stack([smooth_noise(rng, self._state_frames, width) for width in widths], axis=1)
         return (np.array(p.shared_sd) * noise).astype(np.float32)
@@ -189,7 +199,7 @@ class VisualCortex:
         """Spike counts of one block, (BLOCK_FRAMES, N); none before session time 0."""
         if block < 0:
             return np.zeros((BLOCK_FRAMES, self.neurons), np.float32)
-        rng = np.random.default_rng((self._seed, _SPIKES, block))
+        rng = self._session_rng(_SPIKES, block)
         expected = self.rates(block * BLOCK_FRAMES + np.arange(BLOCK_FRAMES)) / self.rate_hz
         return rng.poisson(expected).astype(np.float32)
 
@@ -294,7 +304,7 @@ class VisualCortex:
     @cached_property
     def _motion_px(self) -> NDArray[np.float32]:
         """Displacement in each frame, rows down and columns right, (state frames, 2)."""
-        p, rng = self.parameters, np.random.default_rng((self._seed, _STATE, 2))
+        p, rng = self.parameters, self._session_rng(_STATE, 2)
         width = p.motion_s * self.rate_hz
         jitter = [p.motion_px * smooth_noise(rng, self._state_frames, width) for _ in "yx"]
         running = p.running_motion_px * self._running_smoothed

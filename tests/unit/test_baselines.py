@@ -162,6 +162,15 @@ def test_other_numbers_of_rois(mice, cache):
         fitted("svm", mice[:1], cache).predict(few)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_rate_is_refused(kind, mice, cache):
+    model = fitted(kind, mice[:1], cache)
+    with pytest.raises(DataError, match=rf"mouse2\.nwb: 5 Hz; this {kind} model was trained on 10 Hz"):
+        model.predict(replace(mice[2], rate_hz=5.0))
+    measured = model.predict(replace(mice[2], rate_hz=9.9986))
+    assert np.isfinite(measured[30:]).all()
+
+
 @settings(max_examples=30)
 @given(arrays(np.float32, (40, 2), elements=st.floats(0, 1000, width=32)), st.integers(1, 39))
 def test_running_z_scores_use_no_later_row(traces, cut):

@@ -242,6 +242,18 @@ def test_a_broken_off_training_goes_on_where_it_was(tmp_path, monkeypatch):
         assert torch.equal(one, other)
 
 
+def test_rates_that_were_measured_are_trained_on_and_decoded(tmp_path):
+    options = FitOptions(tmp_path, threads=1, settings=SMALL | {"epochs": 1})
+    one, other = replace(striped(0), rate_hz=30.0052), replace(striped(1), rate_hz=29.9986)
+    model = fit("causal", [one.whole(), other.whole()], [], options)
+    assert model.normaliser.rate_hz == 30.0052
+    assert np.isfinite(model.predict(other)[90:]).all()
+    with pytest.raises(DataError, match=r"at 20 Hz; this model was trained on .* at 30\.0052 Hz"):
+        model.predict(replace(other, rate_hz=20.0))
+    with pytest.raises(DataError, match="differ in rate or size"):
+        fit("causal", [one.whole(), replace(other, rate_hz=20.0).whole()], [], options)
+
+
 def test_recordings_that_cannot_be_trained_on(tmp_path):
     options = FitOptions(tmp_path, threads=1)
     still = recording("still", np.zeros((90, 32, 32), np.uint16), np.zeros(90, bool))

@@ -111,6 +111,15 @@ def test_frames_of_the_wrong_size(checkpoint, tmp_path, source):
         checkpoint.check_fits(tmp_path / "a.npz", source)
 
 
+@pytest.mark.parametrize("source", [camera(256, 64), camera(64, 320), camera(128, 32)])
+def test_frames_that_would_be_squashed(checkpoint, tmp_path, source):
+    with pytest.raises(
+        CheckpointError, match="valid are 64x32 and whole multiples, the same in height and width"
+    ):
+        checkpoint.check_fits(tmp_path / "a.npz", source)
+    checkpoint.check_fits(tmp_path / "a.npz", source, any_size=True)
+
+
 def test_a_camera_that_is_too_slow(checkpoint, tmp_path):
     with pytest.raises(CheckpointError, match=r"runs at 20 Hz; valid is 30 Hz"):
         checkpoint.check_fits(tmp_path / "a.npz", camera(rate=20.0))

@@ -142,6 +142,23 @@ def test_missed_moments_keep_the_window_in_time(checkpoint):
     np.testing.assert_array_equal(shown, answers[-1])
 
 
+def test_moments_that_are_not_known_do_not_fill_the_window(checkpoint, trained):
+    live, window = reader(checkpoint), trained[0].config.window_frames
+    moment = np.ones(NEURONS, np.float32)
+    for _ in range(3 * window):
+        live.hold()
+    for k in range(window):
+        assert not live.full, k
+        live.step(moment)
+    assert live.full
+    live.step(moment, 3)
+    assert live.full
+    for _ in range(window):
+        live.hold()
+    live.step(moment)
+    assert not live.full
+
+
 def test_a_clip_is_shown_frame_for_frame_without_the_lag(checkpoint, path, mouse):
     trial = mouse.trials[0].load()
     movie = preview_movie(path, trial.responses, trial.behavior, trial.pupil_center)
@@ -267,6 +284,17 @@ def test_frames_of_a_camera_become_a_movie(with_labels, trained):
     assert np.isnan(decoder.step(Frame("cam", 60, -1, 0, frames(1)[0]))).all()
 
 
+def test_after_a_gap_the_window_fills_anew(with_labels, trained):
+    decoder = live(with_labels)
+    decoder.load(camera())
+    window, pixels = trained[0].config.window_frames, frames(300)
+    played(decoder, pixels, range(60))
+    decoder.forget()
+    answers = played(decoder, pixels, range(150, 150 + window))
+    assert np.isnan(answers[:-1]).all()
+    assert np.isfinite(answers[-1]).all()
+
+
 def test_the_same_frames_give_the_same_bits(with_labels):
     first, second = live(with_labels), live(with_labels)
     for decoder in (first, second):
@@ -294,6 +322,20 @@ def test_a_checkpoint_of_responses_alone_asks_for_regions(path, tmp_path):
     np.save(tmp_path / "few.npy", np.minimum(field_labels(), 59))
     with pytest.raises(CheckpointError, match=r"made for 60 neurons; .*few\.npy has 59"):
         live(path, rois=str(tmp_path / "few.npy")).load(camera())
+
+
+@pytest.mark.parametrize("side_px", [2 * SIDE_PX, SIDE_PX + 1])
+def test_a_camera_of_another_size_than_the_label_image_is_refused(with_labels, tmp_path, side_px):
+    with pytest.raises(
+        CheckpointError, match=f"camera 'cam' has {side_px}x{side_px} pixels; valid are 32x32, as"
+    ):
+        live(with_labels).load(camera(side_px=side_px))
+    labels = np.zeros((side_px, side_px), np.int64)
+    labels[:SIDE_PX, :SIDE_PX] = field_labels()
+    np.save(tmp_path / "rois.npy", labels)
+    decoder = live(with_labels, rois=str(tmp_path / "rois.npy"))
+    decoder.load(camera(side_px=side_px))
+    decoder.step(Frame("cam", 0, -1, 0, np.ones((side_px, side_px), np.uint16)))
 
 
 def test_another_decoders_checkpoint(tmp_path):

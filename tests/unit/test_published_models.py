@@ -9,7 +9,7 @@ import torch
 from decoders.behavior import published, roi_networks
 from decoders.behavior.cnn_gru import CnnGruNetwork
 from decoders.behavior.efficientnet import EfficientNetB0, library_names, load_imagenet
-from decoders.behavior.images import SessionImages, Stretches, session_statistics
+from decoders.behavior.images import SessionImages, Stretches, open_images, session_statistics
 from decoders.behavior.metrics import area_under_curve
 from decoders.behavior.predictor import FitOptions, fit
 from decoders.datasets.behavior import BehaviorRecording
@@ -285,6 +285,15 @@ def test_frames_of_another_size_or_rate_are_refused(fitted):
         predictor.predict(replace(recording_of("c"), rate_hz=20.0))
 
 
+def test_rates_that_were_measured_are_opened_together_and_decoded(fitted, tmp_path):
+    one, other = (replace(recording_of(name), rate_hz=hz) for name, hz in (("a", 30.0052), ("c", 29.9986)))
+    assert np.isfinite(fitted[0].predict(other)[3:-3]).all()
+    assert len(open_images([one.whole(), other.whole()], tmp_path)) == 2
+    for changed in (replace(other, rate_hz=20.0), recording_of("c", size_px=48)):
+        with pytest.raises(DataError, match="recordings differ in size or rate"):
+            open_images([one.whole(), changed.whole()], tmp_path)
+
+
 @pytest.mark.parametrize("model", ["cnn-gru", "roi-gru"])
 @pytest.mark.parametrize(
     ("settings", "says"),
@@ -337,6 +346,9 @@ def test_roi_networks_take_a_subset_of_traces(tmp_path):
     recording = recording_of("a")
     predictor = fit("roi-gru", [recording.whole()], [], options)
     assert predictor.network.rnn.input_size == 2
+    assert np.isfinite(predictor.predict(replace(recording, rate_hz=29.9986))[15:-15]).all()
+    with pytest.raises(DataError, match=r"a\.nwb: 20 Hz; this model was trained on 30 Hz"):
+        predictor.predict(replace(recording, rate_hz=20.0))
     other = replace(recording, roi_traces=np.ones((240, 50), np.float32))
     with pytest.raises(DataError, match="no ROI 'L-11'; its 50 are 1 to 50"):
         predictor.predict(other)

@@ -13,7 +13,7 @@ from decoders.behavior.evaluate import evaluate
 from decoders.behavior.onsets import OnsetRule
 from decoders.behavior.predictor import FitOptions
 from decoders.behavior.runs import Request, variants
-from decoders.behavior.schemes import Blocks, check_recordings, folds
+from decoders.behavior.schemes import Blocks, check_recordings, folds, same_rate
 from decoders.behavior.scoring import summary
 from decoders.datasets.behavior import BehaviorRecording
 from rig.errors import DataError
@@ -121,6 +121,44 @@ def test_recordings_that_cannot_be_scored_together(mice):
         with pytest.raises(DataError, match=f"4 recordings, 4800 frames without any {word}"):
             check_recordings(constant)
         check_recordings([*constant[:3], mice[3]])
+
+
+def test_rates_that_were_measured_count_as_one(mice):
+    rates_hz = (30.0052, 29.9997, 29.9986, 30.0)
+    check_recordings([replace(one, rate_hz=hz) for one, hz in zip(mice, rates_hz, strict=True)])
+    far_apart = [replace(one, rate_hz=hz) for one, hz in zip(mice, (30.0, 30.25, 29.75), strict=False)]
+    with pytest.raises(DataError, match=r"b1\.nwb: .* at 29\.75 Hz, but a2\.nwb has 32x32 px at 30\.25 Hz"):
+        check_recordings(far_apart)  # each is near the first; a fold may begin with either
+
+
+@given(st.floats(1, 200), st.floats(0.98, 1.02))
+def test_a_rate_is_the_same_in_both_directions(rate_hz, share):
+    assert same_rate(rate_hz, share * rate_hz) == same_rate(share * rate_hz, rate_hz)
+    if abs(share - 1) < 0.0099:
+        assert same_rate(rate_hz, share * rate_hz)
+    if abs(share - 1) > 0.0102:
+        assert not same_rate(rate_hz, share * rate_hz)
+
+
+@pytest.mark.parametrize("scheme", ["published", "leave-one-animal-out"])
+def test_mice_whose_folds_would_have_one_name_are_refused(scheme):
+    mice = [recording(mouse, f"session{k}", frames=40) for k, mouse in enumerate(("m_1", "m-1", "m2"))]
+    with pytest.raises(
+        DataError, match=r"mice 'm-1' and 'm_1' are both 'm-1' in the names of files; valid are"
+    ):
+        folds(mice, scheme, "causal", Blocks())
+    assert len(folds([mice[0], mice[2], recording("m_3", "s", frames=40)], scheme, "causal", Blocks())) >= 3
+
+
+def test_sessions_whose_folds_would_have_one_name_are_refused():
+    sessions = [recording("a", "monday 1"), recording("b", "monday_1")]
+    with pytest.raises(
+        DataError, match=r"sessions 'monday 1' and 'monday_1' are both 'monday-1' in the names"
+    ):
+        folds(sessions, "within-session", "causal", Blocks())
+    assert len(folds(sessions, "leave-one-animal-out", "causal", Blocks())) == 2, (
+        "their names are in no file's"
+    )
 
 
 # --- answers put together, with a model that is known ---

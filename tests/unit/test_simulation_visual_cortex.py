@@ -9,10 +9,12 @@ from rig.errors import ConfigError
 from rig.simulation.mouse import Mouse
 from rig.simulation.movies import natural_movies
 from rig.simulation.visual_cortex import VisualCortex
+from rig.simulation.visual_parameters import VisualParameters
 
 CLIPS, CLIP_FRAMES = 6, 300
 HELD_OUT_CLIPS = (0, 1, 2, 3)
 WINDOW_FRAMES = 10
+STEADY = VisualParameters(shared_sd=(0.0, 0.0, 0.0))  # rates are what the movie and running make them
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,39 @@ def test_instances_agree_and_seeds_differ(
 ) -> None:
     np.testing.assert_array_equal(VisualCortex(movies, mouse, 0).frame(777), cortex.frame(777))
     assert np.any(VisualCortex(movies, mouse, 1).frame(777) != cortex.frame(777))
+
+
+def test_sessions_share_the_neurons_and_what_drives_them(movies: NDArray[np.uint8], mouse: Mouse) -> None:
+    first, second = (VisualCortex(movies, mouse, 3, parameters=STEADY, session=k) for k in (0, 1))
+    loop = np.arange(first.loop_frames)
+    np.testing.assert_array_equal(first.label_image, second.label_image)
+    np.testing.assert_array_equal(first.rates(loop), second.rates(loop))
+
+
+def test_sessions_share_no_noise(movies: NDArray[np.uint8], mouse: Mouse) -> None:
+    first, second = (VisualCortex(movies, mouse, 3, session=k) for k in (0, 1))
+    for fluctuations in zip(first._shared.T, second._shared.T, strict=True):
+        assert abs(np.corrcoef(*fluctuations)[0, 1]) < 0.5
+    jitter = (np.diff(cortex._motion_px[:, 0]) for cortex in (first, second))
+    assert np.corrcoef(*jitter)[0, 1] < 0.5  # the rest is the running of the same mouse
+    steps = [np.diff([cortex.frame(k).ravel() for k in (100, 101)], axis=0) for cortex in (first, second)]
+    assert abs(np.corrcoef(*np.concatenate(steps))[0, 1]) < 0.2
+
+
+def test_sessions_share_no_spikes_at_equal_rates(movies: NDArray[np.uint8], mouse: Mouse) -> None:
+    first, second = (VisualCortex(movies, mouse, 3, parameters=STEADY, session=k) for k in (0, 1))
+    spikes = np.stack([first._draw_spikes(2), second._draw_spikes(2)])
+    expected = first.rates(120 + np.arange(60)) / 30
+    surprise = ((spikes - expected) / np.sqrt(expected + 0.01)).reshape(2, -1)
+    assert abs(np.corrcoef(*surprise)[0, 1]) < 0.1
+
+
+def test_session_zero_is_what_it_was_before_there_were_others(
+    movies: NDArray[np.uint8], mouse: Mouse, cortex: VisualCortex
+) -> None:
+    np.testing.assert_array_equal(VisualCortex(movies, mouse, 0, session=0).frame(777), cortex.frame(777))
+    drawn = cortex._session_rng(4, 777).standard_normal(3)
+    np.testing.assert_array_equal(drawn, np.random.default_rng((0, 4, 777)).standard_normal(3))
 
 
 def test_any_order_gives_the_same_frames(movies: NDArray[np.uint8], mouse: Mouse) -> None:
