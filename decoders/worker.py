@@ -42,6 +42,7 @@ _FLOAT_BYTES = 4
 _MAP_BYTES = 1 << 16
 _LAST_WORDS_NS = 1_000_000_000
 _BAD_INPUT = 2
+_TOLD_TO_END = 128 + signal.SIGTERM
 _PATIENCE_SHARE, _PATIENCE_NS = 0.2, 6_000_000  # of the frame's period, and the most: see `Worker._give_way`
 _LINGER_S = 0.3  # what was sent goes when we go: readers must have had the time to take it
 
@@ -94,6 +95,11 @@ class Worker:
         reason = self._follow(described)
         self._answers.send(EndOfStream(self.name, self._clock.now_ns(), reason))
         time.sleep(_LINGER_S)
+
+    @property
+    def told_to_end(self) -> bool:
+        """Whether a signal ended it, which is a death unless the engine meant it."""
+        return self._leaving
 
     @property
     def awaited(self) -> bool:
@@ -246,7 +252,11 @@ class Worker:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a decoder process; returns 0, or 2 after one line on standard error that says what was wrong."""
+    """Run a decoder process.
+
+    Returns 0 when its camera's stream ended; 143, as a shell has it, when it was told to end; 2 after one line on
+    standard error that says what was wrong.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     if len(arguments) != 3 or not arguments[2].isdecimal():
         return _complain("decoders.worker: valid arguments are FILE.json NAME GENERATION")
@@ -275,7 +285,7 @@ def _run(worker: Worker) -> int:
         return _complain(f"decoder {worker.name!r} failed: {one_line(error)}")
     finally:
         worker.close()
-    return 0
+    return _TOLD_TO_END if worker.told_to_end else 0
 
 
 def _complain(line: str) -> int:

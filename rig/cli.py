@@ -283,13 +283,26 @@ def info(session: Session, as_json: Json = False) -> None:
     _report(summary(session), as_json)
 
 
+def _ending_signals() -> list[signal.Signals]:
+    """Signals that ask a run to end, on this system; nohup's choice to outlive the terminal is kept."""
+    names = ["SIGINT", "SIGTERM", "SIGBREAK"]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        names.append("SIGHUP")
+    return [signal.Signals[name] for name in names if name in signal.Signals.__members__]
+
+
 def _run(engine: "Engine") -> "RunReport":
-    """Run with progress on the terminal; Ctrl-C or a termination signal stops the run cleanly."""
+    """Run with progress on the terminal; Ctrl-C, a termination signal or a closed terminal stop the run cleanly.
+
+    Ctrl-Z is ignored: a run that is halted leaves an output as it is.
+    """
 
     def stop(signum: int, frame: FrameType | None) -> None:
         engine.stop_by_hand()
 
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, stop) for number in _ending_signals()}
+    if hasattr(signal, "SIGTSTP"):
+        previous[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, signal.SIG_IGN)
     try:
         with terminal.live(engine):
             return engine.run()

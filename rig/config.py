@@ -281,13 +281,20 @@ AnyOutput = Annotated[SerializeAsAny[OutputConfig], _by_tag(registry.DRIVERS, "d
 AnyDecoder = Annotated[SerializeAsAny[DecoderConfig], _by_tag(registry.DECODERS, "decoder", DecoderConfig)]
 
 
+def _not_empty(cameras: object) -> object:
+    """Refuse a rig without cameras in plain words; pydantic's own speak of dictionaries."""
+    if cameras in ({}, None):
+        raise ValueError("valid is at least one camera: a run lasts as long as its cameras")
+    return cameras
+
+
 class RigConfig(Model):
     """One rig, one file."""
 
     schema_version: Literal[1]
     rig: Name
     session: SessionConfig
-    cameras: dict[Name, AnyCamera]
+    cameras: Annotated[dict[Name, AnyCamera], Field(min_length=1), BeforeValidator(_not_empty)]
     serial: dict[Name, AnySerial] = Field(default_factory=dict)
     outputs: dict[Name, AnyOutput] = Field(default_factory=dict)
     decoders: dict[Name, AnyDecoder] = Field(default_factory=dict)

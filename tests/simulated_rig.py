@@ -18,7 +18,9 @@ YAML = """
 schema_version: 1
 rig: simulated
 session: {description: Simulated devices, subject: {subject_id: simulated-7}}
-cameras: {}
+cameras:
+  widefield: {driver: simulated_widefield, rate_hz: 30, imaging: {kind: one_photon, indicator: GCaMP6f,
+              excitation_nm: 470, emission_nm: 525, location: Isocortex, pixel_size_um: 78.0}}
 serial:
   treadmill: {driver: treadmill, port: simulated, rate_hz: 100, columns: [ticks, count], wheel_diameter_mm: 150.0,
               counts_per_revolution: 4096}

@@ -43,7 +43,7 @@ from rig.config import PolicyConfig, RigConfig
 from rig.description import SessionDescription
 from rig.drivers.build import SIMULATED, Devices, check_frame_size, uses_simulated_ports
 from rig.drivers.protocols import DriverContext
-from rig.errors import BusError, CortexrigError, DeviceError, RecordingError
+from rig.errors import BusError, CortexrigError, DeviceError, RecordingError, one_line
 from rig.messages import Event, FrameStream, Message, Prediction, PredictionStream, SampleStream
 from rig.recording.recorder import Recorder
 
@@ -168,10 +168,11 @@ class Engine:
                 self._begin_recording()
                 self._start_sources()
                 self._watch()
-        except CortexrigError as error:
+        except Exception as error:  # once something is recorded, the file has to say how it ended
             if not self._started_ns:
                 raise
-            self._fail(str(error))
+            _LOG.error("the run fails", exc_info=not isinstance(error, CortexrigError))
+            self._fail(one_line(error))
         finally:
             self._stop()
         return self._report()
@@ -393,11 +394,13 @@ class Engine:
             self._tell(name, "device_lost", str(error))
         self._fail(f"{name}: {error}")
 
-    def _output_failed(self, error: CortexrigError) -> None:
+    def _output_failed(self, error: Exception) -> None:
         if isinstance(error, RecordingError):
             self._fail(str(error))
-        else:
-            self._tell("outputs", "device_lost", f"{error}; the run goes on without it")
+            return
+        if not isinstance(error, CortexrigError):
+            _LOG.error("outputs: unexpected error", exc_info=error)
+        self._tell("outputs", "device_lost", f"{one_line(error)}; the run goes on without it")
 
     def _decoder_died(self, name: str, what: str) -> None:
         for policy in self.config.closed_loop:
@@ -413,6 +416,10 @@ class Engine:
         parts = self._open
         for name, actuator in parts.actuators.items():
             self._guard(name, partial(self._stop_loop, name, actuator))
+        for name, device in parts.devices.outputs.items():
+            self._guard(
+                name, device.close
+            )  # before the file ends: that one is not known to be off belongs in it
         for worker in parts.workers.values():
             worker.stop()
         for worker in parts.workers.values():
@@ -422,8 +429,8 @@ class Engine:
             self._guard("recorder", partial(parts.recorder.finish, self._reason(), self._errors))
         self.state = RunState.FINISHED
         self._guard("window", self._dismiss_window)
-        for name, device in {**parts.devices.sources, **parts.devices.outputs}.items():
-            self._guard(name, device.close)
+        for name, source in parts.devices.sources.items():
+            self._guard(name, source.close)
         for closable in (parts.supervisor, *parts.bus_sinks, parts.status, parts.commands):
             if closable is not None:
                 self._guard("bus", closable.close)
@@ -480,14 +487,14 @@ class Engine:
             session=str(self.options.output) if self.options.output and self._started_ns else None,
             finish_reason=self._reason() if self._started_ns else FinishReason.CANCELLED,
             streams=self.statistics.stream_report(self.clock.now_ns()),
-            decoders=self._decoder_report(),
+            decoders=self._decoder_report(whole_run=True),
             latency_ms=self.statistics.all_latencies_ms() if self.source.real_time else None,
             errors=list(self._errors),
         )
 
-    def _decoder_report(self) -> dict[str, dict[str, object]]:
+    def _decoder_report(self, whole_run: bool = False) -> dict[str, dict[str, object]]:
         """Return what each decoder did; a replay out of time has no latency worth the name."""
-        report = self.statistics.decoder_report()
+        report = self.statistics.decoder_report(whole_run)
         unknown: dict[str, object] = {} if self.source.real_time else {"latency_ms": None}
         return {name: {**counts, **unknown} for name, counts in report.items()}
 
@@ -495,4 +502,5 @@ class Engine:
         recorder, output = self._open.recorder, self.options.output
         if recorder is None or output is None or not output.exists():
             return None
-        return recorder_report(recorder.status(), output, (now_ns - self._started_ns) / 1e9)
+        elapsed_s, min_free_gb = (now_ns - self._started_ns) / 1e9, self.config.recording.min_free_gb
+        return recorder_report(recorder.status(), output, elapsed_s, min_free_gb)

@@ -81,7 +81,7 @@ def _camera(camera: CameraConfig) -> CameraPlan:
 
 def _existing(folder: Path) -> Path:
     """Return the folder, or the nearest one above it that exists."""
-    folder = folder.absolute()
+    folder = folder.expanduser().absolute()
     while not folder.exists():
         folder = folder.parent
     return folder

@@ -121,8 +121,12 @@ class DecoderSupervisor:
         hopeless = decoder.starts_in_vain >= _HOPELESS
         self._on_death(name, f"ended with exit code {code}{', given up' if hopeless else ', restarting'}")
         self._bus.clean_up_dead()
-        if not hopeless:
+        if hopeless:
+            return
+        try:
             self.start(name, decoder.generation + 1)
+        except OSError as error:  # no memory for a process, say: the recording goes on without it
+            self._on_death(name, f"cannot be started: {error}, given up")
 
     def _end(self, name: str) -> None:
         decoder = self._decoders[name]

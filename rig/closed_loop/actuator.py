@@ -4,6 +4,7 @@ Without a fresh prediction for `max_age_ns`, and at once when the decoder says t
 to its safe state (off) and stays there until there are decisions again. Every exchange with the device is recorded.
 """
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,10 +12,10 @@ from dataclasses import dataclass
 from rig.closed_loop.policy import Policy, PolicySettings
 from rig.config import PolicyConfig
 from rig.drivers.protocols import OutputDevice
-from rig.errors import CortexrigError
 from rig.messages import Output, Prediction, PredictionStatus
 from rig.sync.clock import SessionClock
 
+_LOG = logging.getLogger(__name__)
 NO_PREDICTION = -1
 LOOP_STOPPED = "loop_stopped"
 """Kind of the event, of an output, whose JSON says up to which session time, `seen_ns`, its loop saw decisions."""
@@ -49,7 +50,7 @@ class Actuator:
     record
         Takes every `Output`.
     on_failure
-        Takes the error, once, when the device is lost.
+        Takes the error, once, when the device is lost or its driver fails; it was told to be off before.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Actuator:
         clock: SessionClock,
         max_age_ns: int | None,
         record: Callable[[Output], None],
-        on_failure: Callable[[CortexrigError], None],
+        on_failure: Callable[[Exception], None],
     ) -> None:
         self._device, self._policy, self._clock = device, policy, clock
         self._max_age_ns = max_age_ns
@@ -89,7 +90,7 @@ class Actuator:
             if prediction.status != PredictionStatus.OK:
                 self._heed_unknown(prediction, now_ns)
                 return
-            self._fresh_ns, self._safe = now_ns, False
+            self._fresh_ns, self._safe = prediction.frame_arrival_ns, False
             reason = self._policy.step(prediction.frame_session_ns, float(prediction.values))
             if reason is not None:
                 self._order(Command(self._policy.on, reason, prediction.index, now_ns))
@@ -146,6 +147,7 @@ class Actuator:
             while not self._pending and not self._stopping:
                 self._lock.wait(self._watch_s())
                 self._check_age()
+            self._check_age()  # what waited for the device may be stale by now
             return self._pending.pop(0) if self._pending else None
 
     def _watch_s(self) -> float:
@@ -166,10 +168,17 @@ class Actuator:
                 with self._lock:
                     self._on, self._commands = command.on, self._commands + 1
                 self._record(output)
-        except CortexrigError as error:
+        except Exception as error:  # the thread's outer edge: a driver may be anybody's
             with self._lock:
                 self._stopping = True
+            self._switch_off_at_last()
             self._on_failure(error)
+
+    def _switch_off_at_last(self) -> None:
+        try:
+            self._device.write(False, "output failed", NO_PREDICTION, self._clock.now_ns())
+        except Exception as error:
+            _LOG.error("while switching off: %s", error)
 
 
 def policy_settings(policy: PolicyConfig) -> PolicySettings:

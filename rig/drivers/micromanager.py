@@ -117,6 +117,7 @@ class MicroManagerCamera:
         self._next_index = 0
         self._stopped = True
         self._heard_s = 0.0
+        self._lost: DeviceLost | None = None
 
     def open(self) -> FrameStream:
         """Load the configuration, apply every setting and read it back.
@@ -254,15 +255,20 @@ class MicroManagerCamera:
     # --- reading ---
 
     def _pop(self) -> list[Frame | Gap]:
-        """Take what is in the core's buffer, one batch at most."""
+        """Take what is in the core's buffer, one batch at most; an error waits until the frames before it are out."""
         messages: list[Frame | Gap] = []
-        try:
-            while len(messages) < _BATCH_FRAMES and self._core.get_remaining_image_count() > 0:
+        while self._lost is None and len(messages) < _BATCH_FRAMES:
+            try:
+                if self._core.get_remaining_image_count() <= 0:
+                    break
                 messages += self._frame(self._core.pop_next_tagged_image())
-        except DeviceLost:
-            raise
-        except Exception as error:  # the core's RuntimeError or IndexError, the Java bridge's bare Exception
-            raise DeviceLost(f"{self.name}: cannot read the core's buffer: {one_line(error)}") from error
+            except DeviceLost as error:
+                self._lost = error
+            except Exception as error:  # the core's RuntimeError, the Java bridge's bare Exception
+                self._lost = DeviceLost(f"{self.name}: cannot read the core's buffer: {one_line(error)}")
+                self._lost.__cause__ = error
+        if self._lost is not None and not messages:
+            raise self._lost
         return messages
 
     def _frame(self, image: Any) -> list[Frame | Gap]:

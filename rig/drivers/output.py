@@ -15,6 +15,7 @@ from rig.messages import Output
 _WAKE_S = 3.0  # a board that resets when its port is opened (an Arduino Uno does) is deaf for about 2 s
 _POLL_S = 0.005
 _NOT_ANSWERED = -1
+_OFF_TRIES = 3  # of switching off, before a device counts as lost
 
 
 class SerialOutput:
@@ -67,8 +68,21 @@ class SerialOutput:
         return {"port": port.port, "answer": answer}
 
     def write(self, on: bool, reason: str, prediction_index: int, decided_ns: int) -> Output:
-        """Switch, wait for the answer, and return the whole exchange; raises `DeviceLost`."""
+        """Switch, wait for the answer, and return the whole exchange.
+
+        Raises
+        ------
+        DeviceLost
+            When the port is gone, or the device does not confirm that it is off, however often it is told.
+        """
         written_ns, answered_ns, answer = self._exchange(on)
+        for _ in range(_OFF_TRIES - 1):
+            if on or self._confirms(answer, on):
+                break
+            written_ns, answered_ns, answer = self._exchange(on)
+        if not on and not self._confirms(answer, on):
+            self._lost = True
+            raise DeviceLost(f"{self._name}: did not confirm off, told {_OFF_TRIES} times, answer {answer!r}")
         index, self._index = self._index, self._index + 1
         return Output(
             self._name, index, on, reason, prediction_index, decided_ns, written_ns, answered_ns, answer
@@ -86,7 +100,11 @@ class SerialOutput:
         if port is None:
             return
         try:
-            answer = "" if lost else self._exchange(False)[2]
+            answer = self._exchange(False)[2]
+        except DeviceLost:
+            if not lost:
+                raise
+            answer = ""
         finally:
             self._port = None
             port.close()

@@ -42,6 +42,10 @@ class Treadmill:
             problem = self.lacks("ticks", COUNT)
             if problem:
                 raise ValueError(f"{problem}: speed is counts by the device's own clock")
+            if RUNNING_SPEED in self.columns:
+                raise ValueError(
+                    f"column {RUNNING_SPEED}: it is worked out here from {COUNT}; valid is any other name"
+                )
             if COUNT in self.scale:
                 raise ValueError(
                     "scale of count: wheel_diameter_mm and counts_per_revolution say what a count is"

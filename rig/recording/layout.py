@@ -16,6 +16,7 @@ TIMING = "/processing/timing"
 BEHAVIOR = "/processing/behavior"
 DECODING = "/processing/decoding"
 OPHYS = "/processing/ophys"
+_POSITION = "position"
 DFF = "dF/F"  # unit of a decoder whose ROI responses are dF/F
 CLOSED_LOOP = "/processing/closed_loop"
 PROBABILITY = "probability"  # unit of a decoder that tells running from resting
@@ -42,6 +43,8 @@ RECORDER = "recorder"
 """Stream of the recorder's own events."""
 RUN_ERROR = "run_error"
 """Kind of the events that keep what went wrong in the run."""
+END_OF_STREAM = "end_of_stream"
+"""Kind of a stream's last event."""
 
 _CHUNK_BYTES = 65_536
 _CHUNK_ROWS = 1024
@@ -156,11 +159,11 @@ def sample_series(stream: SampleStream) -> tuple[Series, ...]:
     group = f"{BEHAVIOR}/{stream.name}"
     columns = list(stream.columns)
     position: list[Series] = []
-    if is_pupil(stream) and {"x", "y"} <= set(columns):
+    if is_pupil(stream) and {"x", "y"} <= set(columns) and _POSITION not in columns:
         source = (columns.index("x"), columns.index("y"))
         unit, scale = _si(stream.units[source[0]])
         text = "Centre of the pupil (x, y) in the eye camera's image"
-        position = [Series("position", f"{group}/position", source, scale, unit, text)]
+        position = [Series(_POSITION, f"{group}/{_POSITION}", source, scale, unit, text)]
         columns = [name for name in columns if name not in ("x", "y")]
     return (*(_scalar_series(stream, group, name) for name in columns), *position)
 
@@ -219,15 +222,21 @@ def _sample_table(stream: SampleStream) -> Table:
     group = f"{TIMING}/{stream.name}"
     series = sample_series(stream)
     dtype = "int32" if is_stimulus(stream) else "float64"
-    data = [
-        Column(s.field, f"{s.path}/data", dtype, s.unit, s.description, (2,) if s.field == "position" else ())
-        for s in series
-    ]
+    data = [Column(s.field, f"{s.path}/data", dtype, s.unit, s.description, _row_shape(s)) for s in series]
     names = ", ".join(f"{c} ({u})" if u else c for c, u in zip(stream.columns, stream.units, strict=True))
     text = f"As the driver gave them, exactly: {names}"
     values = Column("values", f"{group}/values", "float64", "", text, (len(stream.columns),))
     text = f"When each sample of {stream.name} was taken, and what it was"
     return Table(SAMPLES, stream.name, text, (*data, _timestamps(series[0].path), *_stamps(group), values))
+
+
+SAMPLE_FIELDS = (_timestamps("").field, *(column.field for column in _stamps("")), "values")
+"""What the table of a serial stream has of its own: no column can be called so, or it would stand in its place."""
+
+
+def _row_shape(series: Series) -> tuple[int, ...]:
+    """Return the shape of one row: a pupil's position is a pair; clip and frame of a movie make one number."""
+    return (2,) if series.field == _POSITION and len(series.source) == 2 else ()
 
 
 def prediction_series(stream: PredictionStream) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rig.messages import EndOfStream, Event, Frame, Gap, Output, Prediction, Samples, SampleStream
-from rig.recording.layout import Table, is_stimulus, sample_series
+from rig.recording.layout import END_OF_STREAM, Table, is_stimulus, sample_series
 
 Rows = dict[str, NDArray[np.generic]]
 NO_GAP = -1
@@ -86,7 +86,7 @@ def event_rows(message: Event | Gap | EndOfStream, sequence: int) -> Rows:
         kind, text = "gap", message.reason
         first, last, session_ns = message.first, message.last, message.session_ns
     elif isinstance(message, EndOfStream):
-        kind, text = "end_of_stream", message.reason
+        kind, text = END_OF_STREAM, message.reason
     else:
         kind, text, session_ns = message.kind, message.text, message.session_ns
     row = {"sequence": sequence, "first": first, "last": last, "arrival_ns": message.arrival_ns}

@@ -17,8 +17,14 @@ from rig.recording.recorded_tables import FrameTable, SampleTable
 
 _CLOCK_FIT = "clock_fit"
 _SILENT = "serial_silent"
+_STARTED = "run_started"
+_LOST = "device_lost"
 _NS_PER_MS = 1e6
 _NS_PER_S = 1e9
+_PATIENCE_S = (
+    5.0  # chosen: a stop takes seconds on a busy machine, and the last frame comes before its end is told...
+)
+_PATIENCE_PERIODS = 3.0  # ...and a slow device is given time for its next one
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +73,8 @@ def verify(path: Path) -> VerifyReport:
     """Compare a session file with what its devices counted.
 
     A file is complete when it was closed, its run did not fail, no device went away or fell silent for good, every
-    index from 0 on is there once, nothing was lost, and no stamp goes backwards. What a decoder skipped does not
-    count: it is in the file.
+    stream with a nominal rate went on to its end, every index from 0 on is there once, nothing was lost, and no stamp
+    goes backwards. What a decoder skipped does not count: it is in the file.
 
     Raises
     ------
@@ -81,7 +87,7 @@ def verify(path: Path) -> VerifyReport:
             gaps = session.gaps(name)
             streams[name] = _stream_report(session, name, table, gaps)
             reasons += [f"{name}: {problem}" for problem in _problems(table, gaps)]
-            reasons += _silence(session, name, table)
+            reasons += _silence(session, name, table) or _early_end(session, name, table)
         return VerifyReport(
             path=str(path),
             complete=not reasons,
@@ -112,19 +118,64 @@ def _ending(session: SessionReader) -> Iterator[str]:
 def _lost_devices(session: SessionReader) -> Iterator[str]:
     """Say which devices went away while the run went on: what they would have sent, nobody has counted."""
     for event in session.events():
-        if event.kind == "device_lost":
+        if event.kind == _LOST:
             why = event.text.removeprefix(f"{event.stream}: ")
             yield f"{event.stream}: lost after {event.session_ns / _NS_PER_S:.1f} s: {why}"
 
 
 def _silence(session: SessionReader, name: str, table: FrameTable | SampleTable) -> list[str]:
     """Say so when a stream fell silent and nothing came of it after that."""
-    silent_ns = [
-        event.session_ns for event in session.events() if (event.stream, event.kind) == (name, _SILENT)
-    ]
+    silent_ns = _times_ns(session, name, _SILENT)
     if not silent_ns or np.any(table.session_ns > silent_ns[-1]):
         return []
     return [f"{name}: silent after {silent_ns[-1] / _NS_PER_S:.1f} s, to the end"]
+
+
+def _early_end(session: SessionReader, name: str, table: FrameTable | SampleTable) -> list[str]:
+    """Say so when a stream with a nominal rate gave nothing, or nothing any more, though the run went on."""
+    end_ns, rate_hz = _end_ns(session, name), _rate_hz(session, name)
+    if end_ns is None or not rate_hz:
+        return []
+    started_ns = next((event.session_ns for event in session.events() if event.kind == _STARTED), 0)
+    last_ns = int(table.arrival_ns.max(initial=started_ns))
+    if (end_ns - last_ns) / _NS_PER_S <= max(_PATIENCE_S, _PATIENCE_PERIODS / rate_hz):
+        return []
+    if not len(table.index):
+        return [f"{name}: nothing was recorded"]
+    if _triggered(session, name):
+        return []
+    what = "frame" if isinstance(table, FrameTable) else "sample"
+    last_s, end_s = last_ns / _NS_PER_S, end_ns / _NS_PER_S
+    return [f"{name}: no {what} after {last_s:.1f} s, though the run went on to {end_s:.1f} s"]
+
+
+def _end_ns(session: SessionReader, name: str) -> int | None:
+    """Session time up to which a stream should have gone on; None where nothing can be said of it.
+
+    That is a device that is told as lost already, a file without the stream's end (its recorder was killed), and a
+    replay: it stamps the end by its own clock, which fits the recorded arrivals in real time only.
+    """
+    replayed = session.described.get("origin", "live") != "live"
+    if replayed or _times_ns(session, name, _LOST):
+        return None
+    return max(_times_ns(session, name, layout.END_OF_STREAM), default=None)
+
+
+def _triggered(session: SessionReader, name: str) -> bool:
+    """Whether a camera waits for triggers from outside, which may end before the run does."""
+    camera: dict[str, Any] = session.described["config"]["cameras"].get(name, {})
+    return camera.get("trigger") == "external"
+
+
+def _times_ns(session: SessionReader, name: str, kind: str) -> list[int]:
+    """Session times of one stream's events of one kind."""
+    return [event.session_ns for event in session.events() if (event.stream, event.kind) == (name, kind)]
+
+
+def _rate_hz(session: SessionReader, name: str) -> float:
+    """Nominal rate of a camera or serial stream; 0: it speaks when something happens."""
+    streams = [*session.described["frames"], *session.described["samples"]]
+    return float(next((stream["rate_hz"] for stream in streams if stream["name"] == name), 0.0))
 
 
 def _stream_report(

@@ -90,7 +90,7 @@ class Breaking:
 def test_a_session_that_ended_early_is_not_complete(tmp_path: Path, error: BaseException, said: str) -> None:
     path = tmp_path / "short.nwb"
     with pytest.raises(type(error)):
-        simulate_session(path, small_rig(), 10.5, Breaking(46, error))
+        simulate_session(path, small_rig(), 3.0, Breaking(46, error))
     report = verify(path)
     assert report.streams["two_photon"].recorded == 46
     assert (report.finish_reason, report.errors) == ("failed", (said,))

@@ -133,6 +133,25 @@ def test_a_silent_device_is_recorded_as_such(output: OutputDevice, device: Devic
     assert exchange.written_ns > 0
 
 
+def test_off_is_said_again_until_it_is_confirmed(output: OutputDevice, device: Device) -> None:
+    switch(output, True)
+    lost = len(device.heard) + 1  # the next command goes unheard
+    device.answer = lambda command, number: b"" if number == lost else obedient(command, number)
+    assert switch(output, False) == f"OFF {lost + 1}"
+
+
+def test_a_device_that_does_not_confirm_off_is_lost_and_told_again_at_the_end(
+    output: OutputDevice, device: Device
+) -> None:
+    switch(output, True)
+    device.answer = lambda command, number: b""
+    with pytest.raises(DeviceLost, match=r"^laser: did not confirm off, told 3 times"):
+        switch(output, False)
+    heard = len(device.heard)
+    output.close()
+    assert device.heard[heard:] == ["OFF"]
+
+
 def test_what_is_not_the_answer_is_waited_past_and_recorded_if_there_is_none(
     output: OutputDevice, device: Device
 ) -> None:

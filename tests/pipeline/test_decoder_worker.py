@@ -320,7 +320,7 @@ def test_told_to_end_it_says_so_and_leaves(session):
     process.terminate()
     (last,) = session.receive(1)
     assert isinstance(last, EndOfStream)
-    assert (last.reason, process.wait(WAIT_S), process.stderr.read()) == ("told to end", 0, "")
+    assert (last.reason, process.wait(WAIT_S), process.stderr.read()) == ("told to end", 143, "")
 
 
 def test_it_leaves_when_its_parent_is_gone(session):

@@ -186,13 +186,15 @@ def test_a_killed_engine_leaves_what_was_flushed(tmp_path: Path) -> None:
         assert frames.pixels[len(frames.index) - 1].max() > 0
 
 
-def test_ctrl_c_stops_cleanly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])  # Ctrl-C, and a terminal that is closed
+def test_ctrl_c_stops_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     session = tmp_path / "session.nwb"
     config = simulated_mouse(tmp_path, without=("decoders", "closed_loop"))
     engine = start_rig("run", config, "--no-gui", "--output", session, "--json")
     wait_until_running(session)
+    engine.send_signal(signal.SIGTSTP)  # Ctrl-Z halts nothing: a laser would stay on
     time.sleep(1)
-    engine.send_signal(signal.SIGINT)
+    engine.send_signal(number)
     report = finish(engine)
     assert engine.returncode == 0
     assert report["finish_reason"] == "completed"

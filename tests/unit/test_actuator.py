@@ -9,7 +9,7 @@ import pytest
 
 from rig.closed_loop.actuator import Actuator
 from rig.closed_loop.policy import Policy, PolicySettings
-from rig.errors import CortexrigError, DeviceLost
+from rig.errors import DeviceLost
 from rig.messages import NO_FRAME, Output, Prediction, PredictionStatus
 from rig.replay.sources import RecordingOutput
 from rig.sync.clock import SessionClock
@@ -23,7 +23,7 @@ class Rig:
     def __init__(self, max_age_ns: int | None) -> None:
         self.clock = SessionClock.start()
         self.outputs: list[Output] = []
-        self.errors: list[CortexrigError] = []
+        self.errors: list[Exception] = []
         self.changed = threading.Semaphore(0)
         device = RecordingOutput("laser", self.clock)
         self.actuator = Actuator(
@@ -103,7 +103,7 @@ def test_a_lost_device_is_told_once() -> None:
             raise DeviceLost("laser: unplugged")
 
     rig.actuator.stop("unused")
-    told: list[CortexrigError] = []
+    told: list[Exception] = []
     actuator = Actuator(
         Gone("laser", rig.clock), Policy(SETTINGS), rig.clock, 10**9, rig.outputs.append, told.append
     )
@@ -112,6 +112,56 @@ def test_a_lost_device_is_told_once() -> None:
     actuator.take(Prediction("b", 0, 0, 0, 0, np.array(1, np.float32), now, now, now, now, now))
     actuator.stop("run stops")
     assert [str(error) for error in told] == ["laser: unplugged"]
+
+
+def test_whatever_a_driver_raises_the_output_is_told_to_be_off() -> None:
+    rig = Rig(10**9)
+    rig.actuator.stop("unused")
+    asked: list[bool] = []
+
+    class Faulty(RecordingOutput):
+        def write(self, on: bool, reason: str, prediction_index: int, decided_ns: int) -> Output:
+            asked.append(on)
+            raise RuntimeError("a driver's own fault")
+
+    told: list[Exception] = []
+    failed = threading.Event()
+
+    def tell(error: Exception) -> None:
+        told.append(error)
+        failed.set()
+
+    device = Faulty("laser", rig.clock)
+    actuator = Actuator(device, Policy(SETTINGS), rig.clock, 10**9, rig.outputs.append, tell)
+    actuator.start()
+    now = rig.clock.now_ns()
+    actuator.take(Prediction("b", 0, 0, 0, 0, np.array(1, np.float32), now, now, now, now, now))
+    assert failed.wait(5)
+    actuator.stop("run stops")
+    assert asked == [True, False]
+    assert [str(error) for error in told] == ["a driver's own fault"]
+
+
+def test_an_on_that_waited_for_a_busy_device_until_it_was_stale_is_not_sent() -> None:
+    rig = Rig(10**8)
+    busy = threading.Event()
+    device = rig.actuator._device
+    write = device.write
+
+    def slow(on: bool, *exchange: object) -> Output:
+        busy.wait(5)
+        return write(on, *exchange)  # type: ignore[arg-type]
+
+    device.write = slow  # type: ignore[method-assign]
+    rig.predict(0, 0.9)
+    time.sleep(0.02)
+    rig.predict(1, 0.1)
+    rig.predict(2, 0.9)
+    time.sleep(0.2)
+    busy.set()
+    rig.actuator.stop("run stops")
+    assert [output.on for output in rig.outputs][:2] == [True, False]
+    assert not any(output.on for output in rig.outputs[1:])
 
 
 @pytest.mark.parametrize("max_age_ns", [10**10, None])  # None: as in a replay

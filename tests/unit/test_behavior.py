@@ -244,7 +244,7 @@ def test_a_broken_off_training_goes_on_where_it_was(tmp_path, monkeypatch):
 
 def test_rates_that_were_measured_are_trained_on_and_decoded(tmp_path):
     options = FitOptions(tmp_path, threads=1, settings=SMALL | {"epochs": 1})
-    one, other = replace(striped(0), rate_hz=30.0052), replace(striped(1), rate_hz=29.9986)
+    one, other = (replace(striped(k, 240), rate_hz=hz) for k, hz in enumerate((30.0052, 29.9986)))
     model = fit("causal", [one.whole(), other.whole()], [], options)
     assert model.normaliser.rate_hz == 30.0052
     assert np.isfinite(model.predict(other)[90:]).all()

@@ -1,5 +1,6 @@
 """What a wrong YAML gets: file, line, key, value, and what would be valid."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,15 @@ def test_a_second_camera_of_micromanager_is_refused_before_it_is_opened() -> Non
         ConfigError, match="demo_camera and second have driver micromanager; valid is one such"
     ):
         parse_config(yaml.safe_dump(content), "rig.yaml")
+
+
+@pytest.mark.parametrize("cameras", [{}, None])
+def test_a_rig_without_a_camera_is_refused_in_one_line(cameras: object) -> None:
+    content = {**yaml.safe_load(GOOD), "cameras": cameras, "decoders": {}, "closed_loop": []}
+    with pytest.raises(ConfigError) as caught:
+        parse_config(yaml.safe_dump(content), "rig.yaml")
+    assert re.match(r"rig\.yaml:\d+: cameras: valid is at least one camera: ", str(caught.value))
+    assert "\n" not in str(caught.value)
 
 
 def test_the_line_is_that_of_the_key() -> None:

@@ -122,6 +122,22 @@ def test_pupil_position_is_a_pair_in_metres() -> None:
     np.testing.assert_allclose(rows["diameter"], [0.0015])
 
 
+@pytest.mark.parametrize("columns", [("position",), ("diameter", "x", "y", "position")])
+def test_a_column_called_position_is_one_number(columns: tuple[str, ...]) -> None:
+    stream = SampleStream("stage", columns, ("mm",) * len(columns), 60.0, 1e6)
+    table = layout.session_tables((), (stream,), (), (), None)[1]
+    rows = sample_rows(stream, samples("stage", 0, [[1.5] * len(columns), [2.5] * len(columns)]), 0, 0)
+    assert table.column("position").shape == ()
+    np.testing.assert_allclose(rows["position"], [0.0015, 0.0025])
+    assert sorted(column.field for column in table.columns) == sorted({*rows, "id"})
+
+
+def test_the_fields_that_a_table_of_samples_has_of_its_own_are_listed() -> None:
+    stream = SampleStream("box", ("force",), ("N",), 60.0, 1e6)
+    table = layout.session_tables((), (stream,), (), (), None)[1]
+    assert sorted(layout.SAMPLE_FIELDS) == sorted({column.field for column in table.columns} - {"force"})
+
+
 def test_unknown_units_and_columns_are_kept_as_they_are() -> None:
     stream = SampleStream("lick", ("force",), ("mN",), 0.0, 0.0)
     (series,) = layout.sample_series(stream)

@@ -17,6 +17,7 @@ from rig.drivers.dialects.line import (
     wrapped_step,
 )
 from rig.messages import NO_TICKS
+from rig.recording.layout import SAMPLE_FIELDS
 
 CONFIG = LineDialectConfig(columns=("ticks", "count", "load"), scale={"load": 0.01})
 TURN = 2**32
@@ -205,11 +206,24 @@ def test_columns_may_stand_in_any_order() -> None:
         ({"columns": ["ticks", "a"], "scale": {"b": 1}}, "scale names 'b'; valid: a"),
         ({"columns": ["ticks", "a"], "units": {"ticks": "s"}}, "units names 'ticks'; valid: a"),
         ({"columns": ["ticks", "a"], "scale": {"a": 0}}, "valid is any number but 0"),
+        ({"columns": ["ticks", "a/b"]}, "column 'a/b': valid is a name without / and :"),
+        ({"columns": ["ticks", "a:b"]}, "column 'a:b': valid is a name without / and :"),
+        ({"columns": ["ticks", "."]}, "column '.': valid is a name without"),
+        ({"columns": ["ticks", ""]}, "column '': valid is a name without"),
+        *(
+            ({"columns": ["ticks", field]}, f"column '{field}': valid is any name but those that the file's")
+            for field in SAMPLE_FIELDS
+        ),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings: dict[str, object], says: str) -> None:
     with pytest.raises(ValidationError, match=re.escape(says)):
         LineDialectConfig.model_validate(settings)
+
+
+def test_a_column_may_be_called_as_people_write() -> None:
+    columns = ("ticks", "Temp (C)", "data", "position", "sample-1")
+    assert LineDialectConfig(columns=columns).value_columns == columns[1:]
 
 
 @given(st.integers(), st.integers(2, 63))

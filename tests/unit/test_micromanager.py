@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -276,6 +278,37 @@ def test_a_silent_camera_is_lost() -> None:
         camera._core.set_exposure(1000)
         _, reason = read_until_lost(camera)
     assert "no frame for" in reason
+
+
+class BufferOf:
+    """A core whose buffer holds frames with these ImageNumbers, and then breaks."""
+
+    def __init__(self, *numbers: int) -> None:
+        self.numbers = list(numbers)
+
+    def get_remaining_image_count(self) -> int:
+        return 1
+
+    def pop_next_tagged_image(self) -> SimpleNamespace:
+        if not self.numbers:
+            raise RuntimeError("broken")
+        return SimpleNamespace(tags={"ImageNumber": self.numbers.pop(0)}, pix=np.zeros(4, np.uint16))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "why"),
+    [
+        ((*range(40), 0), "ImageNumber 0 came after 39"),
+        (tuple(range(40)), "cannot read the core's buffer: brok"),
+    ],
+)
+def test_frames_before_an_error_are_returned_before_it_is_raised(numbers: tuple[int, ...], why: str) -> None:
+    camera = camera_with()
+    camera._core, camera._shape, camera._stopped = BufferOf(*numbers), (2, 2), False
+    assert [message.index for message in read_frames(camera, 40)] == list(range(40))
+    for _ in range(2):
+        with pytest.raises(DeviceLost, match=why):
+            camera.read(0.0)
 
 
 def test_an_external_trigger_may_be_awaited_for_ever() -> None:

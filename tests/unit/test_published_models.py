@@ -286,7 +286,9 @@ def test_frames_of_another_size_or_rate_are_refused(fitted):
 
 
 def test_rates_that_were_measured_are_opened_together_and_decoded(fitted, tmp_path):
-    one, other = (replace(recording_of(name), rate_hz=hz) for name, hz in (("a", 30.0052), ("c", 29.9986)))
+    one, other = (
+        replace(recording_of(name, frames=60), rate_hz=hz) for name, hz in (("a", 30.0052), ("c", 29.9986))
+    )
     assert np.isfinite(fitted[0].predict(other)[3:-3]).all()
     assert len(open_images([one.whole(), other.whole()], tmp_path)) == 2
     for changed in (replace(other, rate_hz=20.0), recording_of("c", size_px=48)):

@@ -150,6 +150,7 @@ def test_real_encoder_logs_are_found_where_they_should_be() -> None:
         ({"columns": ["ticks", "x"]}, "lack count"),
         ({"columns": ["count"], "tick_hz": 0}, "lack ticks"),
         ({"scale": {"count": 2}}, "scale of count"),
+        ({"columns": ["ticks", "count", "running_speed"]}, "column running_speed: it is worked out here"),
         ({"forward": 2}, "1 or -1"),
         ({"wheel_diameter_mm": 0}, "greater than 0"),
     ],

@@ -11,7 +11,7 @@ from pynwb import NWBHDF5IO
 
 from rig.acquisition.states import FinishReason
 from rig.errors import RecordingError, SessionFileError
-from rig.messages import Event, Frame, Gap, Message, Output, Prediction, Samples
+from rig.messages import EndOfStream, Event, Frame, Gap, Message, Output, Prediction, Samples
 from rig.recording.reader import SessionReader
 from rig.recording.recorder import Recorder
 from rig.recording.recover import recover
@@ -81,6 +81,72 @@ def test_a_device_that_went_away_makes_a_session_incomplete(
     report = verify(path)
     assert report.reasons == reasons
     assert report.complete == (not reasons)
+
+
+def end(stream: str, at_s: float) -> EndOfStream:
+    return EndOfStream(stream, round(at_s * 1e9), "stopped")
+
+
+def without(stream: str) -> list[Message]:
+    return [m for m in example_messages() if m.stream != stream]
+
+
+@pytest.mark.parametrize(
+    ("messages", "reasons"),
+    [
+        ([*example_messages(), end("widefield", 2.9)], ()),  # a stop takes a moment
+        (
+            [*example_messages(), end("widefield", 3600)],
+            ("widefield: no frame after 2.0 s, though the run went on to 3600.0 s",),
+        ),
+        (
+            [*example_messages(), end("treadmill", 9), end("stimulus", 1.5)],
+            ("treadmill: no sample after 1.8 s, though the run went on to 9.0 s",),
+        ),
+        ([*without("widefield"), end("widefield", 3600)], ("widefield: nothing was recorded",)),
+        ([*without("widefield"), end("widefield", 0.9)], ()),  # cancelled before the first frame
+        (without("widefield"), ()),  # its end is not in the file: nobody knows how long the run was
+        ([*without("pupil"), end("pupil", 9)], ("pupil: nothing was recorded",)),
+        (
+            [*example_messages(), silent(3_000_000_000), end("pupil", 9)],
+            ("pupil: silent after 3.0 s, to the end",),
+        ),
+        (
+            [*example_messages(), lost("treadmill", "unplugged"), end("treadmill", 9)],
+            ("treadmill: lost after 0.4 s: unplugged",),
+        ),
+    ],
+)
+def test_a_stream_that_broke_off_makes_a_session_incomplete(
+    tmp_path: Path, messages: list[Message], reasons: tuple[str, ...]
+) -> None:
+    record(tmp_path / "s.nwb", messages)
+    assert verify(tmp_path / "s.nwb").reasons == reasons
+
+
+def test_the_wait_for_a_late_start_is_no_silence(tmp_path: Path) -> None:
+    begun = Event("engine", "run_started", "after the decoders", 60_000_000_000, 60_000_000_000)
+    record(tmp_path / "s.nwb", [begun, end("widefield", 60.5)])
+    assert verify(tmp_path / "s.nwb").complete
+
+
+def test_a_slow_stream_is_given_three_periods_and_an_event_driven_one_for_ever(tmp_path: Path) -> None:
+    session = example_session(tmp_path)
+    slow, *_ = session.frames
+    _, *others, event_driven = session.samples
+    session = replace(
+        session,
+        frames=(replace(slow, rate_hz=0.1), session.frames[1]),
+        samples=(session.samples[0], *others, replace(event_driven, rate_hz=0.0)),
+    )
+    record(tmp_path / "s.nwb", [*example_messages(), end("widefield", 30), end("stimulus", 30)], session)
+    assert verify(tmp_path / "s.nwb").complete
+
+
+def test_of_a_replay_nothing_is_said_by_its_own_clock(tmp_path: Path) -> None:
+    session = replace(example_session(tmp_path), origin="session.nwb")
+    record(tmp_path / "s.nwb", [*example_messages(), end("widefield", 3600)], session)
+    assert verify(tmp_path / "s.nwb").complete
 
 
 def test_gaps_are_told_with_their_numbers(tmp_path: Path) -> None:

@@ -16,10 +16,13 @@ from pydantic import Field, StringConstraints, model_validator
 
 from rig.config import Model
 from rig.messages import NO_TICKS
+from rig.recording.layout import SAMPLE_FIELDS
 
 TICKS = "ticks"
 LONGEST_LINE = 256  # bytes; a sample takes 20 to 60, and more without a newline is a wrong baud rate
 _EXAMPLE = 40  # bytes of junk that are quoted
+_NO_NAME = ("", ".", "..")  # of a group in HDF5, or read as a path
+_NOT_IN_NAMES = "/:\0"  # HDF5 takes / for a path, NWB refuses : and both end at a zero byte
 
 
 class LineDialectConfig(Model):
@@ -32,7 +35,7 @@ class LineDialectConfig(Model):
     separator: Annotated[str, StringConstraints(min_length=1, max_length=1)] = ","
     """Between columns; a space stands for any white space."""
     columns: tuple[str, ...] = Field(min_length=1)
-    """What a line holds, in order; ticks is the device's clock."""
+    """What a line holds, in order; ticks is the device's clock, every other name is one of a series in the file."""
     scale: dict[str, float] = Field(default_factory=dict)
     """By column: what its numbers are multiplied by (1 when not given)."""
     units: dict[str, str] = Field(default_factory=dict)
@@ -42,6 +45,20 @@ class LineDialectConfig(Model):
     def value_columns(self) -> tuple[str, ...]:
         """Columns beside the clock."""
         return tuple(column for column in self.columns if column != TICKS)
+
+    @model_validator(mode="after")
+    def _columns_can_be_recorded(self) -> Self:
+        for column in self.columns:
+            if column in _NO_NAME or any(sign in column for sign in _NOT_IN_NAMES):
+                raise ValueError(
+                    f"column {column!r}: valid is a name without / and :, not empty and no dots alone"
+                )
+            if column in SAMPLE_FIELDS:
+                raise ValueError(
+                    f"column {column!r}: valid is any name but those that the file's table of samples has "
+                    f"of its own: {', '.join(SAMPLE_FIELDS)}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _columns_fit(self) -> Self:
