@@ -110,7 +110,8 @@ def _seen(recording: BehaviorRecording, part: str, atlas: Atlas) -> BehaviorReco
     seen = part_mask(area_masks(recording, atlas), part)
     if seen is None:
         raise DataError(f"{recording.path}: no area of {part} lies in its frames")
-    return replace(recording, frames=_Within(recording.frames, seen))
+    # traces that came with the data know the whole cortex: models that want some make them from the frames
+    return replace(recording, frames=_Within(recording.frames, seen), roi_traces=None)
 
 
 class _Within:

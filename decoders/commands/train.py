@@ -31,6 +31,7 @@ from rig.errors import DataError
 if TYPE_CHECKING:
     from decoders.behavior.predictor import Predictor
     from decoders.datasets.behavior import BehaviorRecording
+    from decoders.datasets.sessions import MovieRecording
     from rig.config import RigConfig
 
 _LOG = logging.getLogger(__name__)
@@ -273,12 +274,18 @@ def reconstruction(
     from rig.recording.reader import SessionReader
 
     refuse_existing(out)
-    rows, origins, untrained = [], [], None
+    rows, origins, untrained, first = [], [], None, None
     for path in sessions.session_files(data):
         _LOG.info("reading %s", path)
         with SessionReader(path) as reader:
             found = sessions.movie_recording(reader, path)
             config = reader.description.config
+            field = _field(found, config)
+            first = first or field
+            if field != first:
+                raise DataError(
+                    f"{path}: {field}; the first session has {first}; valid are sessions of one field"
+                )
             if untrained is None:
                 image = field_labels(labels, config, found.frames.pixels.shape[1:], found.rate_hz, path)
                 movie_size = (found.movies.shape[2], found.movies.shape[3])
@@ -295,6 +302,14 @@ def reconstruction(
     came_from |= {"trained_on": ", ".join(r.name for r in rows), "score": json.dumps(asdict(score))}
     training.make_checkpoint(untrained, reader_, score, came_from).save(out)
     report({"checkpoint": str(out), **asdict(score), "provenance": came_from}, as_json)
+
+
+def _field(found: "MovieRecording", config: "RigConfig") -> str:
+    """What sessions of one field of neurons have alike."""
+    height, width = found.frames.pixels.shape[1:]
+    rows, columns = found.movies.shape[2:]
+    animal = config.session.subject.subject_id.strip() or found.name
+    return f"animal {animal!r}, frames of {height}x{width} px at {found.rate_hz:g} Hz, movies of {rows}x{columns} px"
 
 
 def _origin(config: "RigConfig") -> str:

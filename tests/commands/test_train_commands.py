@@ -1,6 +1,7 @@
 """`rig train`, from real session files to checkpoints that a live decoder loads."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,17 @@ def test_reconstruction_from_a_session_to_a_live_decoder(movie_session, tmp_path
     )
     assert described.shape == (36, 64)
     assert described.provenance["lag_frames"] == str(report["lag_frames"])
+
+
+def test_sessions_of_two_brains_make_no_reconstruction_together(movie_session, tmp_path):
+    shutil.copy(movie_session, tmp_path / "a.nwb")
+    config = with_seed(load_config(TRAINING / "reconstruction.yaml"), 99)
+    simulate_session(tmp_path / "b.nwb", config, 2.0, lambda count: None)
+    with pytest.raises(
+        DataError, match=r"b\.nwb: animal 'simulated-99'.*the first session has animal 'simulated-7'"
+    ):
+        command("reconstruction", "--data", tmp_path, "--out", tmp_path / "a.npz")
+    assert not (tmp_path / "a.npz").exists()
 
 
 def test_an_existing_checkpoint_is_not_replaced(tmp_path):
