@@ -247,10 +247,8 @@ def _presentations(
     ends = np.append(begins[1:], len(clip) - 1)
     found = []
     for begin, end in zip(begins, ends, strict=True):
-        start_ns, stop_ns = (
-            int(shown.session_ns[begin]),
-            min(int(shown.session_ns[end]), int(response_ns[-1])),
-        )
+        start_ns = int(shown.session_ns[begin])
+        stop_ns = min(int(shown.session_ns[end]), int(response_ns[-1]))
         frames = int((stop_ns - start_ns) * RATE_HZ / 1e9)
         if clip[begin] < 0 or frames < _SHORTEST_FRAMES or start_ns < response_ns[0]:
             continue

@@ -43,9 +43,8 @@ class DecoderCount:
     skipped: int = 0
     generation: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
-    latency_ns: "array[int]" = field(
-        default_factory=lambda: array("q")
-    )  # quoted: not subscriptable in Python 3.11
+    # quoted: an array's type takes no parameter in Python 3.11
+    latency_ns: "array[int]" = field(default_factory=lambda: array("q"))
     recent_latency_ns: deque[int] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
     def add_latency(self, latency_ns: int) -> None:

@@ -21,9 +21,7 @@ _STARTED = "run_started"
 _LOST = "device_lost"
 _NS_PER_MS = 1e6
 _NS_PER_S = 1e9
-_PATIENCE_S = (
-    5.0  # chosen: a stop takes seconds on a busy machine, and the last frame comes before its end is told...
-)
+_PATIENCE_S = 5.0  # chosen: on a busy machine a stop takes seconds, and its end is told last...
 _PATIENCE_PERIODS = 3.0  # ...and a slow device is given time for its next one
 
 
