@@ -416,10 +416,8 @@ class Engine:
         parts = self._open
         for name, actuator in parts.actuators.items():
             self._guard(name, partial(self._stop_loop, name, actuator))
-        for (
-            name,
-            device,
-        ) in parts.devices.outputs.items():  # before the file ends: it has to say which may be on
+        # before the file ends, which has to say when one is not known to be off
+        for name, device in parts.devices.outputs.items():
             self._guard(name, device.close)
         for worker in parts.workers.values():
             worker.stop()
