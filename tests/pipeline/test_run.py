@@ -190,7 +190,11 @@ def test_a_killed_engine_leaves_what_was_flushed(tmp_path: Path) -> None:
 def test_ctrl_c_stops_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     session = tmp_path / "session.nwb"
     config = simulated_mouse(tmp_path, without=("decoders", "closed_loop"))
+    inherited = signal.signal(
+        signal.SIGHUP, signal.SIG_DFL
+    )  # tests may run under nohup, whose choice a run keeps
     engine = start_rig("run", config, "--no-gui", "--output", session, "--json")
+    signal.signal(signal.SIGHUP, inherited)
     wait_until_running(session)
     engine.send_signal(signal.SIGTSTP)  # Ctrl-Z halts nothing: a laser would stay on
     time.sleep(1)
