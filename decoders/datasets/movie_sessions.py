@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from decoders.datasets import sessions
 from decoders.datasets.clips import same_movies, thumbnail
 from decoders.datasets.movie_trials import MOVIE_PX, TRAIN, MovieMouse, MovieTrial, Trial
+from decoders.datasets.recordings import refuse_same_names
 from decoders.datasets.speed import speed_trace
 from decoders.traces.responses import BaselineConfig, RunningResponses
 from decoders.traces.rois import RoiTraces
@@ -78,20 +79,12 @@ class _Session:
 def session_mice(data: Path, labels: Path | None) -> list[MovieMouse]:
     """One mouse a session file; see `decoders.datasets.movies.open_movies`."""
     paths = sessions.session_files([data])
-    _refuse_same_names(paths)
+    refuse_same_names([(path.stem, path) for path in paths])
     found = [_session(path, labels) for path in paths]
     named = _name_clips(found)
     shown = {names[clip] for s, names in zip(found, named, strict=True) for clip, _, _ in s.presentations}
     tested = _tested(shown)
     return [_mouse(session, names, tested) for session, names in zip(found, named, strict=True)]
-
-
-def _refuse_same_names(paths: Sequence[Path]) -> None:
-    """Results are kept, and encoders know their mice, by the names of files."""
-    for path in paths:
-        alike = [str(other) for other in paths if other.stem == path.stem]
-        if len(alike) > 1:
-            raise DataError(f"{', '.join(alike)}: session files of one name; valid is a name for each")
 
 
 def _tested(clips: set[str]) -> set[str]:

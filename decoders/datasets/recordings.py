@@ -45,7 +45,7 @@ def open_recordings(
     openers = _LAYOUTS[layout](data, rule, options or ReadingOptions())
     with ExitStack() as stack:
         found = _open_all(openers, stack)
-        _refuse_same_names(found)
+        refuse_same_names([(recording.session, recording.path) for recording in found])
         yield sorted(found, key=lambda recording: (recording.mouse, recording.session))
 
 
@@ -100,11 +100,10 @@ def _open_all(openers: Sequence[Opener], stack: ExitStack) -> list[BehaviorRecor
     return recordings
 
 
-def _refuse_same_names(found: Sequence[BehaviorRecording]) -> None:
-    counts = Counter(recording.session for recording in found)
-    for recording in found:
-        if counts[recording.session] > 1:
-            paths = [str(other.path) for other in found if other.session == recording.session]
-            raise DataError(
-                f"{', '.join(paths)}: the same session name {recording.session!r}; valid is one file each"
-            )
+def refuse_same_names(named: Sequence[tuple[str, Path]]) -> None:
+    """Raise `DataError` when two sessions have one name: results are kept, and mice are known, by names."""
+    counts = Counter(name for name, _ in named)
+    for name, _ in named:
+        if counts[name] > 1:
+            paths = [str(path) for other, path in named if other == name]
+            raise DataError(f"{', '.join(paths)}: the same session name {name!r}; valid is one file each")

@@ -11,7 +11,7 @@ window     bus                latest frame only; traces a short queue
 actuator   its own slot       latest command only, none older than max_age_ms
 ========== ================== ======================================================================
 
-Start: outputs safe, consumers, sources last. Stop: outputs safe first, sources, drain, file, drivers. Every step of
+Start: outputs safe, consumers, sources last. Stop: outputs safe and closed first, sources, drain, file, drivers. Every step of
 the stop is guarded alone; the first error is the cause that is reported, the rest are listed.
 """
 
@@ -23,7 +23,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -145,10 +145,7 @@ class Engine:
             "streams": streams,
             "decoders": self._decoder_report(),
             "recorder": self._recorder_status(now_ns),
-            "outputs": {
-                name: {"on": s.on, "commands": s.commands, "safe": s.safe}
-                for name, s in ((n, a.status()) for n, a in self._open.actuators.items())
-            },
+            "outputs": {name: asdict(a.status()) for name, a in self._open.actuators.items()},
             "window": self._open.window is not None and self._open.window.exit_code() is None,
         }
 
@@ -171,7 +168,7 @@ class Engine:
         except Exception as error:  # once something is recorded, the file has to say how it ended
             if not self._started_ns:
                 raise
-            _LOG.error("the run fails", exc_info=not isinstance(error, CortexrigError))
+            _log_unexpected("engine", error)
             self._fail(one_line(error))
         finally:
             self._stop()
@@ -388,8 +385,7 @@ class Engine:
         if isinstance(error, DeviceError) and name in self.config.serial:
             self._tell(name, "device_lost", f"{error}; the run goes on without it")
             return
-        if not isinstance(error, CortexrigError):
-            _LOG.error("%s: unexpected error", name, exc_info=error)
+        _log_unexpected(name, error)
         if isinstance(error, DeviceError):
             self._tell(name, "device_lost", str(error))
         self._fail(f"{name}: {error}")
@@ -398,8 +394,7 @@ class Engine:
         if isinstance(error, RecordingError):
             self._fail(str(error))
             return
-        if not isinstance(error, CortexrigError):
-            _LOG.error("outputs: unexpected error", exc_info=error)
+        _log_unexpected("outputs", error)
         self._tell("outputs", "device_lost", f"{one_line(error)}; the run goes on without it")
 
     def _decoder_died(self, name: str, what: str) -> None:
@@ -503,3 +498,9 @@ class Engine:
             return None
         elapsed_s, min_free_gb = (now_ns - self._started_ns) / 1e9, self.config.recording.min_free_gb
         return recorder_report(recorder.status(), output, elapsed_s, min_free_gb)
+
+
+def _log_unexpected(what: str, error: Exception) -> None:
+    """Keep the traceback of an error that is none of ours; where it counts it is told on one line."""
+    if not isinstance(error, CortexrigError):
+        _LOG.error("%s: unexpected error", what, exc_info=error)

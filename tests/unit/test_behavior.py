@@ -12,10 +12,12 @@ from decoders.behavior import train as module
 from decoders.behavior.adaptation import Adaptation, AdaptationConfig
 from decoders.behavior.augment import Variation, vary
 from decoders.behavior.causal import input_size, load, view_of
+from decoders.behavior.folder import describe
 from decoders.behavior.live import KIND, CausalBehavior
 from decoders.behavior.metrics import area_under_curve
 from decoders.behavior.model import BehaviorNetwork, NetworkConfig
 from decoders.behavior.predictor import FitOptions, fit
+from decoders.behavior.runs import Request
 from decoders.checkpoint import load_checkpoint
 from decoders.datasets.behavior import BehaviorRecording, Excerpt, LabelRule
 from decoders.datasets.normalised import normalised
@@ -69,6 +71,33 @@ def test_recordings_without_landmarks_are_named_where_others_have_them(caplog):
     assert caplog.messages == [
         "bare.nwb: fewer than two of imaging.landmarks_px, so no recording is seen in the standard view"
     ]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"running": np.ones(9, bool)},
+        {"frames": np.ones((9, 2, 2), np.uint16)},
+        {"landmarks_px": LANDMARKS_PX},
+    ],
+)
+def test_a_training_goes_on_for_the_same_data_alone(changed):
+    one = recording("mouse", np.zeros((9, 2, 2), np.uint16), np.zeros(9, bool))
+    names = {
+        module._digest([Excerpt(of, 0, 9)], module.Recipe(), FitOptions(cache=Path()))
+        for of in (one, replace(one), replace(one, **changed))
+    }
+    assert len(names) == 2
+
+
+@pytest.mark.parametrize(
+    "changed", [{"running": np.ones(9, bool)}, {"frames": np.ones((9, 2, 2), np.uint16)}]
+)
+def test_an_evaluation_goes_on_for_the_same_data_alone(changed):
+    one = recording("mouse", np.zeros((9, 2, 2), np.uint16), np.zeros(9, bool))
+    request = Request("causal", "leave-one-animal-out", FitOptions(cache=Path()))
+    first, again, other = (describe(request, [of], {}) for of in (one, replace(one), replace(one, **changed)))
+    assert first == again != other
 
 
 def live(frames, camera=CAMERA, **settings):

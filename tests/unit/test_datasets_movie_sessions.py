@@ -1,10 +1,14 @@
 """Our two-photon sessions as movies and responses: one clock, nothing later than its time."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from decoders.datasets.movie_sessions import _tested, response_source
 from decoders.datasets.movies import open_movies
 from decoders.traces.live import RoiActivity
 from rig.acquisition.states import FinishReason
@@ -67,6 +71,67 @@ def test_responses_do_not_know_what_comes_later(mouse, session, tmp_path):
     np.testing.assert_array_equal(before.responses, mouse.trials[1].load().responses)
     assert before.responses.min() >= 0
     assert (before.responses.std(axis=1) > 0).all()
+
+
+@given(st.sets(st.integers(0, 16**12 - 1), min_size=2, max_size=40), st.data())
+def test_a_clip_is_tested_or_not_whichever_others_are_there(numbers, data):
+    clips = {f"{number:012x}" for number in numbers}
+    some = data.draw(st.sets(st.sampled_from(sorted(clips)), min_size=2))
+    told = {clip for clip in clips if int(clip, 16) < 0.2 * 16**12}
+    for shown in (clips, some):
+        tested = _tested(shown)
+        assert 0 < len(tested) < len(shown)
+        if 0 < len(told & shown) < len(shown):
+            assert tested == told & shown
+
+
+def test_files_of_one_name_are_refused(session, tmp_path):
+    for folder in ("sub-1", "sub-2"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(session, tmp_path / folder / "session.nwb")
+    with pytest.raises(DataError, match=r"the same session name 'session'; valid is one file each"):
+        open_movies(tmp_path, "sessions")
+
+
+def recorded_live(path, labels, answered, seconds=3.0):
+    """A session with two decoders of traces, dF/F and spikes, that answered some of the frames: value k at frame k."""
+    np.save(labels, np.arange(1600).reshape(40, 40) % 3)
+    decoders = {
+        signal: RoiActivity.Config(decoder="traces", camera="two_photon", rois=str(labels), signal=signal)
+        for signal in ("dff", "spikes")
+    }
+    world = _World(small_rig(), seconds)
+    streams = tuple(PredictionStream(n, "two_photon", (2,), "", "", per_roi=True) for n in decoders)
+    config = world.config.model_copy(update={"decoders": decoders})
+    recorder = Recorder(path, replace(world.description, config=config, predictions=streams), pytest.fail)
+    count = 0
+    for message in world.messages(seconds):
+        recorder.put(message)
+        if isinstance(message, Frame) and message.index in answered:
+            at_ns, values = message.session_ns, np.full(2, message.index, np.float32)
+            for name in decoders:
+                recorder.put(Prediction(name, count, 0, message.index, 0, values, at_ns, *[at_ns + 1] * 4))
+            count += 1
+    recorder.finish(FinishReason.COMPLETED, [])
+
+
+def test_the_preview_is_told_the_settings_of_the_decoder_whose_responses_are_taken(tmp_path):
+    recorded_live(tmp_path / "live.nwb", tmp_path / "labels.npy", range(90))
+    settings, labels = response_source(tmp_path / "live.nwb", None)
+    assert labels is None
+    assert settings["signal"] == "spikes"
+
+
+def test_presentations_without_responses_are_left_out(tmp_path):
+    whole, late, holed = (tmp_path / f"{name}.nwb" for name in ("whole", "late", "holed"))
+    recorded_live(whole, tmp_path / "labels.npy", range(270), 9.0)
+    recorded_live(late, tmp_path / "labels.npy", range(40, 270), 9.0)  # the first clip begins with frame 15
+    recorded_live(holed, tmp_path / "labels.npy", {*range(40), *range(55, 270)}, 9.0)
+    clips = {
+        path.stem: [t.clip for t in open_movies(path, "sessions")[0].trials] for path in (whole, late, holed)
+    }
+    assert len(clips["whole"]) > 1
+    assert clips["late"] == clips["holed"] == clips["whole"][1:]
 
 
 def test_spikes_that_were_recorded_live_are_taken(tmp_path):

@@ -24,7 +24,7 @@ from decoders.behavior.parts import part_rois
 from decoders.behavior.predictor import FitOptions
 from decoders.behavior.ranking import limbs, rank_areas, summary
 from decoders.behavior.resampling import block_weights, blocked_auc, blocked_mean, interval_over_mice
-from decoders.behavior.retraining import retrain
+from decoders.behavior.retraining import _seen, retrain
 from decoders.datasets.behavior import BehaviorRecording
 from decoders.occlusion import border_masks, occlusion_grid, starts
 from rig.errors import DataError
@@ -236,6 +236,12 @@ def test_retraining_knows_what_a_part_holds(tmp_path: Path) -> None:
     assert parts["FL&HL"]["auc"]["mean"] > 0.8
     assert abs(parts["V1&medial visual"]["auc"]["mean"] - 0.5) < 0.1
     assert parts["FL&HL"]["mice"].keys() == {"a", "b"}
+
+
+def test_traces_that_came_with_the_data_do_not_show_what_is_hidden() -> None:
+    plain = recording()
+    whole = replace(plain, roi_traces=np.zeros((len(plain), 50), np.float32))
+    assert _seen(whole, "FL&HL", built_in()).roi_traces is None
 
 
 def test_retraining_without_named_regions(tmp_path: Path) -> None:

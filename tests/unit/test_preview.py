@@ -8,13 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decoders.checkpoint import Checkpoint
+from decoders.commands.movie_options import _check_preview
 from decoders.datasets.movies import open_movies, split_by_clip
 from decoders.protocols import LiveDecoder
 from decoders.reconstruction import amortized_training as training
 from decoders.reconstruction.amortized import PreviewReader, preview_movie
 from decoders.reconstruction.amortized_network import PreviewStep
-from decoders.reconstruction.movie_prior import MoviePrior
+from decoders.reconstruction.encoder_training import EncoderOptions, digest
+from decoders.reconstruction.movie_prior import MoviePrior, load_preview
 from decoders.reconstruction.preview_live import Preview
+from decoders.reconstruction.scored_clips import ScoredMouse
 from rig.errors import CheckpointError, ConfigError, DataError
 from rig.messages import Frame, FrameStream
 from rig.simulation.movies import natural_movies
@@ -212,6 +215,28 @@ def test_an_unknown_setting_and_short_trials(mouse, tmp_path):
     short = open_movies(write_phantom(tmp_path / "short", 4, clips=4, frames=30), "sensorium")[0]
     with pytest.raises(DataError, match="short: trials of 30 frames; valid for a preview is"):
         training.fit_preview(short, None, 0, training.PreviewOptions(tmp_path))
+
+
+def test_a_training_goes_on_with_the_same_encoder_alone(mouse, tmp_path):
+    (tmp_path / "enc0.npz").write_bytes(b"weights")
+    (tmp_path / "enc1.npz").write_bytes(b"others")
+    files = (tmp_path / "enc0.npz", tmp_path / "enc0.npz", tmp_path / "enc1.npz", None)
+    names = [
+        training._digest(mouse, training.Recipe(), Mimic(), training.PreviewOptions(tmp_path, encoder=file))
+        for file in files
+    ]
+    assert names[0] == names[1]
+    assert len(set(names)) == 3
+    minutes = [digest([mouse], "", EncoderOptions(tmp_path, minutes=limit)) for limit in (None, 2.0)]
+    assert minutes[0] != minutes[1]
+
+
+def test_a_preview_of_another_animal_is_refused(mouse, path, tmp_path):
+    known = load_preview(path)
+    replace(known, provenance={**known.provenance, "animal": "stranger"}).save(tmp_path / "preview.npz")
+    _check_preview(path, [ScoredMouse(mouse, 0, None)])
+    with pytest.raises(CheckpointError, match="a preview of 'stranger'; the data are of 'phantom'"):
+        _check_preview(tmp_path / "preview.npz", [ScoredMouse(mouse, 0, None)])
 
 
 def test_two_fields_are_not_one_preview(mouse, tmp_path):
