@@ -11,8 +11,8 @@ window     bus                latest frame only; traces a short queue
 actuator   its own slot       latest command only, none older than max_age_ms
 ========== ================== ======================================================================
 
-Start: outputs safe, consumers, sources last. Stop: outputs safe and closed first, sources, drain, file, drivers. Every step of
-the stop is guarded alone; the first error is the cause that is reported, the rest are listed.
+Start: outputs safe, consumers, sources last. Stop: outputs safe and closed first, sources, drain, file, drivers. Every
+step of the stop is guarded alone; the first error is the cause that is reported, the rest are listed.
 """
 
 import json
